@@ -1,0 +1,89 @@
+"""What a body says of itself: `save`, `log`, `idempotency_key`; and `load`, from any execution."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from .context import current
+from .errors import InvalidNameError
+
+__all__ = ["idempotency_key", "load", "log", "save"]
+
+
+def save(name: str, value: Any, type: str | None = None) -> None:  # noqa: A002 - the reference's name
+    """Record `value` under `name`, as an artifact of the step or flow whose body this is.
+
+    Saving again under the same name makes a further version. Outside of a flow it does nothing. What a flow's own body
+    saves is recorded once, however often the flow resumes.
+
+    Parameters
+    ----------
+    name
+        1 to 200 characters without ``/ : # ~ @ .``, white space and control characters.
+    value
+        Anything that a step may return.
+    type
+        What kind of artifact it is, for people: ``report``, ``plot``, …
+
+    Raises
+    ------
+    UnrecordableValueError
+        Where no codec takes `value`; the message names the place and the type.
+    """
+    from .ids import check_step_name
+
+    try:
+        check_step_name(name)
+    except InvalidNameError as e:
+        raise InvalidNameError(str(e).replace("a step or flow", "a saved artifact")) from None
+    frame = current.get()
+    if frame is not None:
+        frame.engine.save(frame, name, value, type)
+
+
+def log(**metadata: Any) -> None:
+    """Record metadata of the step or flow whose body this is: `tokens` and `cost` (US dollars) add up.
+
+    Outside of a flow it does nothing. Values should be numbers, texts, or lists and dicts of them; anything else is
+    recorded by its preview.
+
+    Examples
+    --------
+    >>> log(model="small-1", tokens=812, cost=0.0004)
+    """
+    frame = current.get()
+    if frame is not None:
+        frame.engine.log(frame, metadata)
+
+
+def idempotency_key() -> str:
+    """A key that is the same on every attempt of this step, and no other step's: 32 hexadecimal digits.
+
+    Hand it to a payment or mail service, so that a step which runs again after a crash has its effect once. Outside
+    of a flow it is drawn at random.
+    """
+    frame = current.get()
+    return secrets.token_hex(16) if frame is None else frame.engine.idempotency_key(frame)
+
+
+def load(exec_id: str, name: str | None = None) -> Any:
+    """A value from a recorded execution.
+
+    Parameters
+    ----------
+    exec_id
+        The execution; or, alone, the complete address of a value, as a failure prints it.
+    name
+        A saved name, else a step: ``"report"``, ``"classify#2"``, ``"classify#2.in.package"``.
+
+    Raises
+    ------
+    NotFoundError
+        Where there is no such value.
+    UntrustedValueError
+        Where it is pickled and the store is not marked as trusted.
+    """
+    from .client import KitaruClient
+
+    return KitaruClient().artifacts.get(exec_id if name is None else f"{exec_id}:{name}").load()

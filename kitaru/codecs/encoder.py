@@ -1,0 +1,290 @@
+"""A value into its node's bytes: the fast way where ormsgpack is sound, else by hand, to the very same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from typing import Any, Literal, NamedTuple
+
+import ormsgpack
+
+from ..errors import UnrecordableValueError
+from . import opaque
+from .forms import Form, NoDataFormError, form, reference
+from .node import EXACT, MAX_DEPTH, array_head, map_head, tag_bytes, tag_item
+from .readable import kind_of
+from .types import name_of
+
+__all__ = ["Encoded", "encode"]
+
+Otherwise = Literal["pickle", "refer", "refuse"]
+
+_ATOMS = {type(None), bool, int, float, str, bytes}
+_PLAIN = _ATOMS | {list, dict}
+# What ormsgpack writes as if it were bytes, or as raw msgpack: a value that holds one is written by hand.
+_TAKEN_FOR_OTHERS = {bytearray, memoryview, ormsgpack.Ext, ormsgpack.Fragment}
+_BIN_OR_EXT = re.compile(rb"[\xc4-\xc9\xd4-\xd8]").search
+_STATE_AT = {"dataclass": 1, "pydantic": 1, "exception": 2, "sub": 2}
+
+
+class Encoded(NamedTuple):
+    """A value as it is stored.
+
+    `digest` is the SHA-256 of `data`, 32 bytes. `kind` is "text" or "bytes" for exactly those, "pickle" where
+    loading it runs code, "reference" for an argument that was no data, else "data".
+    """
+
+    digest: bytes
+    data: bytes
+    kind: str
+
+
+def encode(value: Any, *, place: str = "output", otherwise: Otherwise = "pickle") -> Encoded:
+    """The canonical bytes of `value`, their digest and their kind.
+
+    Parameters
+    ----------
+    value
+        Anything. It is read once and not kept; sharing inside it is not kept either (`[a, a]` has two copies).
+    place
+        What an error calls it: "output" leads to ``output["rows"][3].client``.
+    otherwise
+        What becomes of a part that has no data form. "pickle": the whole value is pickled. "refer": the part
+        counts by its type and name, the rest is data; nothing fails but what is too deep. "refuse": an error.
+
+    Raises
+    ------
+    UnrecordableValueError
+        It refers to itself, is nested more than 20,000 deep, is tied to this process (a lock, an open file, a
+        generator), or cannot be pickled. The message names the place.
+
+    Examples
+    --------
+    >>> encode({"a": (1, 2)}).kind
+    'data'
+    >>> encode(1).digest == encode(True).digest
+    False
+    """
+    data = _fast(value, refer=otherwise == "refer")
+    if data is None:
+        try:
+            data = _by_hand(value, place, refer=otherwise == "refer")
+        except _NotDataError as found:
+            if otherwise == "refuse" or opaque.is_live(found.part):
+                raise unrecordable(found.part, found.place) from None
+            data = _pickled(value, place)
+    return Encoded(hashlib.sha256(data).digest(), data, kind_of(data))
+
+
+def unrecordable(part: Any, place: str) -> UnrecordableValueError:
+    """The error that names a part without a data form."""
+    return UnrecordableValueError(
+        f"{place} is a {name_of(type(part))}, which cannot be recorded. Give plain data instead (text, numbers, "
+        "lists, dicts, dataclasses, pydantic models), leave it out, or hand on what it is made from, such as a "
+        "path, an address or an identifier"
+    )
+
+
+class _NotDataError(Exception):
+    def __init__(self, part: Any, place: str) -> None:
+        super().__init__(place)
+        self.part = part
+        self.place = place
+
+
+def _pickled(value: Any, place: str) -> bytes:
+    try:
+        body = opaque.dumps(value)
+    except Exception as error:
+        part, where = opaque.guilty(value, place)
+        raise unrecordable(part, where) from error
+    return ormsgpack.packb([tag_item("pickle"), body])
+
+
+# ---- the fast way ---------------------------------------------------------------------------------------------
+
+
+def _fast(value: Any, *, refer: bool) -> bytes | None:
+    """The bytes by one call of ormsgpack, or None where it cannot write this value, or not faithfully."""
+    forms: list[Form] = []
+
+    def hook(part: Any) -> Form:
+        made = form(part, refer)
+        if type(part) in (set, frozenset):
+            if not _ATOMS.issuperset(map(type, part)):
+                raise NoDataFormError  # its items are sorted by their bytes: by hand
+            made = [made[0], *sorted(part, key=_packed_atom)]
+        made[0] = tag_item(made[0])
+        forms.append(made)
+        return made
+
+    try:
+        data = ormsgpack.packb(value, hook, EXACT)
+    except TypeError:  # too deep, a key that is no str, a surrogate, or whatever the hook raised
+        return None
+    if _BIN_OR_EXT(data) and _is_ambiguous(value, forms):
+        return None
+    return data
+
+
+def _packed_atom(part: Any) -> bytes:
+    return ormsgpack.packb(part, None, EXACT)
+
+
+def _is_ambiguous(value: Any, forms: list[Form]) -> bool:
+    """Whether ormsgpack was given one of the types that it takes for others."""
+    if type(value) in _TAKEN_FOR_OTHERS:
+        return True
+    todo: list[Any] = [value] if type(value) in (list, dict) else []
+    todo += [made[1:] for made in forms]
+    for holder in todo:  # grows while it is walked
+        parts = holder.values() if type(holder) is dict else holder
+        kinds = set(map(type, parts))
+        if kinds <= _ATOMS:
+            continue
+        if kinds & _TAKEN_FOR_OTHERS:
+            return True
+        todo += [part for part in parts if type(part) in (list, dict)]
+    return False
+
+
+# ---- by hand --------------------------------------------------------------------------------------------------
+
+
+class _Open:
+    """A container whose items are being written."""
+
+    __slots__ = ("at", "children", "name", "out", "sorting", "value")
+
+    def __init__(self, value: Any, name: str, children: list[Any], out: list[bytes]) -> None:
+        self.value = value  # held, so that its id stays its own
+        self.name = name  # "list", "map", or the tag
+        self.children = children
+        self.out = out
+        self.at = 0
+        self.sorting: list[bytes] | None = None
+
+
+def _by_hand(value: Any, place: str, *, refer: bool) -> bytes:
+    """The bytes with an explicit stack: depth costs no recursion."""
+    out: list[bytes] = []
+    stack: list[_Open] = []
+    path: set[int] = set()
+    try:
+        _write(value, out, stack, path, refer=refer)
+        while stack:
+            top = stack[-1]
+            if top.sorting is not None and top.at:
+                top.sorting.append(b"".join(top.out))
+                top.out.clear()
+            if top.at < len(top.children):
+                part = top.children[top.at]
+                top.at += 1
+                _write(part, top.out, stack, path, refer=refer)
+                continue
+            stack.pop()
+            path.discard(id(top.value))
+            if top.sorting is not None:
+                (stack[-1].out if stack else out).extend(sorted(top.sorting))
+    except NoDataFormError:
+        part = stack[-1].children[stack[-1].at - 1] if stack else value
+        raise _NotDataError(part, place + _where(stack)) from None
+    except _RefusedError as error:
+        raise UnrecordableValueError(f"{place}{_where(stack)} {error}") from None
+    return b"".join(out)
+
+
+class _RefusedError(Exception):
+    """What is wrong with the part at hand, as the rest of a sentence that begins with its place."""
+
+
+def _write(part: Any, out: list[bytes], stack: list[_Open], path: set[int], *, refer: bool) -> None:
+    """Append `part` if it is an atom, else its head, and open it."""
+    cls = type(part)
+    if cls in _ATOMS:
+        try:
+            out.append(_packed_atom(part))
+            return
+        except TypeError:  # a big integer, a text with surrogates
+            pass
+    if id(part) in path:
+        made = _circle(part, stack, refer=refer)
+    elif len(stack) >= MAX_DEPTH:
+        raise _RefusedError(f"is nested more than {MAX_DEPTH:,} deep. Give a flatter value")
+    elif cls is list:
+        made = ["list", *part]
+    elif cls is dict and _is_map(part):
+        made = ["map", *itertools.chain.from_iterable(part.items())]
+    else:
+        made = form(part, refer)
+    name, children = made[0], made[1:]
+    if name == "list":
+        head = array_head(len(children))
+    elif name == "map":
+        head = map_head(len(children) // 2)
+    else:
+        head = array_head(len(made)) + tag_bytes(name)
+    out.append(head)
+    frame = _Open(part, name, children, out)
+    if name in ("set", "frozenset"):
+        frame.out, frame.sorting = [], []
+    path.add(id(part))
+    stack.append(frame)
+
+
+def _circle(part: Any, stack: list[_Open], *, refer: bool) -> Form:
+    if not refer:
+        raise _RefusedError(
+            "refers to itself, and a value that does so cannot be recorded. Break the circle: leave out the "
+            "reference back, or put an identifier in its place"
+        )
+    levels = next(n for n, frame in enumerate(reversed(stack), 1) if frame.value is part)
+    return ["reference", *reference(part, f"the value {levels} levels around it")[1:]]
+
+
+def _is_map(part: dict[Any, Any]) -> bool:
+    if not all(type(k) is str for k in part):
+        return False
+    try:
+        ormsgpack.packb(list(part))
+    except TypeError:  # a key with surrogates
+        return False
+    return True
+
+
+def _where(stack: list[_Open]) -> str:
+    """The place of the part at hand, as Python would write it."""
+    place = ""
+    inside = ""
+    for frame in stack:
+        at = frame.at - 1
+        if frame.name == "map" and inside:
+            place += f".{frame.children[at - at % 2]}"
+        elif frame.name == "map" or frame.name in ("dict", "odict", "defaultdict"):
+            place += _key(frame, at)
+        elif frame.name in ("list", "tuple"):
+            place += f"[{at}]"
+        elif frame.name in ("deque", "namedtuple"):
+            place += f"[{at - 1}]"
+        elif frame.name in ("set", "frozenset"):
+            place += "{…}"
+        elif frame.name in ("slice", "range"):
+            place += f".{('start', 'stop', 'step')[at]}"
+        inside = frame.name if _STATE_AT.get(frame.name) == at else ""
+    return place if len(place) <= 200 else f"{place[:90]} … {place[-90:]}"
+
+
+def _key(frame: _Open, at: int) -> str:
+    if frame.name == "defaultdict":
+        if at == 0:
+            return ".default_factory"
+        at -= 1
+        key = frame.children[at - at % 2 + 1]
+    else:
+        key = frame.children[at - at % 2]
+    if at % 2 == 0:
+        return ".keys()"
+    if type(key) is str:
+        return f'["{key[:80]}"]' if key.isprintable() and '"' not in key else f"[{key[:80]!r}]"
+    return f"[{key!r:.80}]" if type(key) in (int, bool, float, bytes, type(None)) else f"[key {at // 2}]"

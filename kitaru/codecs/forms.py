@@ -1,0 +1,314 @@
+"""Which values have a data form, and what it is: a list whose first item is the tag.
+
+`form` gives the list for one value, never looking deeper than that value. Its items are values again, which the
+encoder writes in their turn. No code of a value's own class is called: fields are read from its dict and slots,
+builtin content through the builtin type's own methods.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import enum
+import itertools
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from . import opaque, state
+from .types import is_found, name_of, qualified_name
+
+__all__ = ["NoDataFormError", "Reference", "form", "reference"]
+
+Form = list[Any]
+Former = Callable[[Any, bool], Form]
+
+# Their state lies in buffers that are no data yet, and counting them by type alone would reuse stale results.
+_BY_CONTENT = frozenset({"PIL", "numpy", "pandas", "polars", "pyarrow"})
+
+
+class NoDataFormError(Exception):
+    """This value has no data form."""
+
+
+class Reference(NamedTuple):
+    """An argument that was no data, as it comes back: the name of its type, and its own where it has one.
+
+    >>> Reference("logging:Logger")
+    <reference to logging:Logger>
+    """
+
+    type: str
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<reference to {self.name or self.type}>"
+
+
+def form(value: Any, refer: bool) -> Form:
+    """The form of anything that is not exactly None, bool, a small int, float, str, bytes, list or dict.
+
+    With `refer` it is an argument: a class that is not found again by its name keeps its fields, and what has no
+    data form is a reference. Raises `NoDataFormError` without. The items of a set are in no order yet.
+    """
+    cls = type(value)
+    former = _FORMERS.get(cls)
+    if former is None:
+        former = _former_of(cls)
+        if len(_FORMERS) > 10_000:  # classes made in a loop are not kept alive for ever
+            _FORMERS.clear()
+            _FORMERS.update(_BUILTIN)
+        _FORMERS[cls] = former
+    try:
+        return former(value, refer)
+    except NoDataFormError:
+        if not refer:
+            raise
+    return reference(value)
+
+
+def reference(value: Any, name: str | None = None) -> Form:
+    """What stands for an argument that is no data: its type, and the qualified name of a function or a class."""
+    cls = type(value)
+    if any(_package(base) in _BY_CONTENT for base in cls.__mro__):
+        try:
+            return ["pickle", opaque.dumps(value)]
+        except Exception:  # a frame of locks: by type, like any other
+            pass
+    return ["reference", _text(name_of(cls)), name or _own_name(value)]
+
+
+def _package(cls: type) -> str:
+    return name_of(cls).partition(":")[0].partition(".")[0]
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _own_name(value: Any) -> str | None:
+    if isinstance(value, type):
+        return _text(name_of(value))
+    if type(value) is types.MethodType:
+        value = value.__func__
+    if type(value) not in _NAMED:
+        return None
+    module, qualname = value.__module__, value.__qualname__
+    if type(module) is not str:
+        module = name_of(type(value.__self__)).partition(":")[0] if hasattr(value, "__self__") else "?"
+    return _text(qualified_name(module, qualname)) if type(qualname) is str else None
+
+
+_NAMED = {
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+}
+
+
+# ---- builtin types, exactly ---------------------------------------------------------------------------------
+
+
+def _pairs(name: str) -> Callable[[Any, bool], Form]:
+    return lambda v, _: [name, *itertools.chain.from_iterable(v.items())]
+
+
+def _items(name: str) -> Callable[[Any, bool], Form]:
+    return lambda v, _: [name, *v]
+
+
+def _when(name: str) -> Callable[[Any, bool], Form]:
+    def former(v: Any, _: bool) -> Form:
+        zone = v.tzinfo
+        if zone is not None:
+            if type(zone) is not datetime.timezone and _full_name(type(zone)) != "zoneinfo:ZoneInfo":
+                raise NoDataFormError
+            v = v.replace(tzinfo=None)
+        return [name, v.isoformat(), v.fold, zone]
+
+    return former
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _timezone(v: datetime.timezone, _: bool) -> Form:
+    offset, *name = v.__getinitargs__()  # type: ignore[attr-defined]
+    return ["timezone", offset.days * 86400 + offset.seconds, offset.microseconds, *(name or [None])]
+
+
+def _zoneinfo(v: Any, _: bool) -> Form:
+    if type(v.key) is not str:
+        raise NoDataFormError
+    return ["zoneinfo", v.key]
+
+
+def _defaultdict(v: Any, _: bool) -> Form:
+    return ["defaultdict", v.default_factory, *itertools.chain.from_iterable(v.items())]
+
+
+def _generic_alias(v: Any, _: bool) -> Form:
+    if not is_found(v.__origin__):
+        raise NoDataFormError
+    return ["generic", name_of(v.__origin__), *v.__args__]
+
+
+def _union(v: Any, _: bool) -> Form:
+    return ["union", *(None if a is type(None) else a for a in v.__args__)]
+
+
+def _simple(name: str, parts: Callable[[Any], tuple[Any, ...]]) -> Former:
+    return lambda v, _: [name, *parts(v)]
+
+
+_BUILTIN: dict[type, Former] = {
+    int: _simple("int", lambda v: (hex(v),)),
+    str: _simple("str", lambda v: (v.encode("utf-8", "surrogatepass"),)),
+    tuple: _items("tuple"),
+    set: _items("set"),
+    frozenset: _items("frozenset"),
+    dict: _pairs("dict"),
+    bytearray: _simple("bytearray", lambda v: (bytes(v),)),
+    complex: _simple("complex", lambda v: (v.real, v.imag)),
+    range: _simple("range", lambda v: (v.start, v.stop, v.step)),
+    slice: _simple("slice", lambda v: (v.start, v.stop, v.step)),
+    type(...): _simple("ellipsis", lambda _: ()),
+    datetime.date: _simple("date", lambda v: (v.isoformat(),)),
+    datetime.time: _when("time"),
+    datetime.datetime: _when("datetime"),
+    datetime.timedelta: _simple("timedelta", lambda v: (v.days, v.seconds, v.microseconds)),
+    datetime.timezone: _timezone,
+    collections.OrderedDict: _pairs("odict"),
+    collections.defaultdict: _defaultdict,
+    collections.deque: _simple("deque", lambda v: (v.maxlen, *v)),
+    types.GenericAlias: _generic_alias,
+    types.UnionType: _union,
+    Reference: _simple("reference", lambda v: (v.type, v.name)),
+}
+_FORMERS: dict[type, Former] = dict(_BUILTIN)
+
+# Modules that need not be loaded for this: a value of theirs has loaded them.
+_LOADED_LATER: dict[str, Former] = {
+    # The context's `capitals` decides the case of the exponent.
+    "decimal:Decimal": _simple("decimal", lambda v: (str(v).replace("e", "E"),)),
+    "fractions:Fraction": _simple("fraction", lambda v: (v.numerator, v.denominator)),
+    "uuid:UUID": _simple("uuid", lambda v: (str(v),)),
+    "zoneinfo:ZoneInfo": _zoneinfo,
+    **{
+        f"pathlib:{name}": _simple("path", lambda v, name=name: (name, str(v)))  # type: ignore[misc]
+        for name in ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
+    },
+}
+
+
+# ---- types with a name ---------------------------------------------------------------------------------------
+
+
+def _named(cls: type, refer: bool) -> Any:
+    """What stands for a class as the TYPE of a form: its name, or the generic class and its arguments."""
+    if opaque.is_pydantic(cls):
+        made = cls.__pydantic_generic_metadata__
+        if made["args"]:
+            if not (refer or is_found(made["origin"])):
+                raise NoDataFormError
+            return GenericName(_text(name_of(made["origin"])), made["args"])
+    if not (refer or is_found(cls)):
+        raise NoDataFormError
+    return _text(name_of(cls))
+
+
+class GenericName(NamedTuple):
+    """The TYPE of a parametrised pydantic class; the encoder meets it as a value with a form of its own."""
+
+    origin: str
+    args: tuple[Any, ...]
+
+
+_BUILTIN[GenericName] = _FORMERS[GenericName] = _simple("generic", lambda v: (v.origin, *v.args))
+
+
+def _class(v: type, refer: bool) -> Form:
+    if opaque.is_pydantic(v) and v.__pydantic_generic_metadata__["args"]:
+        name = _named(v, refer=False)
+        return ["generic", name.origin, *name.args]
+    if not is_found(v):
+        raise NoDataFormError
+    return ["type", name_of(v)]
+
+
+def _enum(v: enum.Enum, refer: bool) -> Form:
+    cls = type(v)
+    members = cls._member_map_
+    if members.get(v._name_) is not v and not isinstance(v, enum.Flag):  # type: ignore[comparison-overlap]
+        raise NoDataFormError
+    return ["enum", _named(cls, refer), v._value_]
+
+
+def _namedtuple(v: Any, refer: bool) -> Form:
+    if state.of(v):
+        return _sub(v, refer)
+    return ["namedtuple", _named(type(v), refer), *tuple.__iter__(v)]
+
+
+def _sub(v: Any, refer: bool) -> Form:
+    cls = type(v)
+    base = state.builtin_base(cls)
+    assert base is not None
+    return ["sub", _named(cls, refer), state.BUILTIN_BASES[base].plain(v), state.of(v) or None]
+
+
+def _exception(v: BaseException, refer: bool) -> Form:
+    known = state.of_exception(v)
+    args = BaseException.args.__get__(v)  # type: ignore[attr-defined]
+    return ["exception", _named(type(v), refer), args, known or None]
+
+
+def _fields(v: Any, refer: bool) -> Form:
+    cls = type(v)
+    held = state.of(v)
+    names = [n for n in state.field_names(cls) if n in held]
+    rest = [n for n in held if n not in names] if len(names) < len(held) else ()
+    return ["dataclass", _named(cls, refer), {n: held[n] for n in (*names, *rest)}]
+
+
+def _pydantic(v: Any, refer: bool) -> Form:
+    held = state.of(v)
+    given = held.pop("__pydantic_fields_set__", set())
+    extra, private = held.pop("__pydantic_extra__", None), held.pop("__pydantic_private__", None)
+    given = None if given == held.keys() else sorted(given)
+    return ["pydantic", _named(type(v), refer), held, given, extra, private]
+
+
+def _none(_v: Any, _refer: bool) -> Form:
+    raise NoDataFormError
+
+
+def _former_of(cls: type) -> Former:
+    """How values of `cls` are written: decided once, by its bases."""
+    name = _full_name(cls) if type(cls.__module__) is str else "?"
+    if name in _LOADED_LATER:
+        module, _, qualname = name.partition(":")
+        if getattr(sys.modules.get(module), qualname, None) is cls:
+            return _LOADED_LATER[name]
+    if type in cls.__mro__:
+        return _class
+    if enum.Enum in cls.__mro__:
+        return _enum
+    if any(_package(base) in _BY_CONTENT for base in cls.__mro__) or state.has_hidden(cls):
+        return _none
+    if BaseException in cls.__mro__:
+        return _exception
+    if (base := state.builtin_base(cls)) is not None:
+        if base is tuple and hasattr(cls, "_fields"):
+            return _namedtuple
+        return _sub
+    if opaque.is_pydantic(cls):
+        return _pydantic
+    if state.field_names(cls) is not None:
+        return _fields
+    return _none

@@ -1,0 +1,128 @@
+"""Where the running code is: the body whose calls are being recorded, found through a context variable."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .errors import UsageError
+from .journal import Halt
+from .matching import Body
+from .records import Id
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Frame", "current", "tag_of", "tagged"]
+
+_TAG = "__kitaru_record__"
+IN_ORDER = ""
+"""The lane of the task or thread that runs the body; a side task's lane is its own name."""
+
+
+def _task() -> Any:
+    """The running asyncio task, without loading asyncio where nobody has."""
+    events = sys.modules.get("asyncio.events")
+    if events is None or events._get_running_loop() is None:
+        return None
+    return sys.modules["asyncio"].current_task()
+
+
+class Frame:
+    """One attempt of a body while it runs: the flow's, or a step's."""
+
+    __slots__ = (
+        "body",
+        "closed",
+        "counts",
+        "depth",
+        "engine",
+        "handed",
+        "label",
+        "record",
+        "task",
+        "thread",
+        "up",
+    )
+
+    def __init__(self, engine: Engine, record: Id | None, body: Body, up: Frame | None, label: str) -> None:
+        self.engine, self.record, self.body, self.up, self.label = engine, record, body, up, label
+        self.depth: int = 0 if up is None else up.depth + 1
+        self.counts: dict[Any, int] = {}
+        self.handed: list[tuple[str, Id]] = []  # failures that this body was handed, by lane
+        self.closed: str | None = None
+        self.thread = 0
+        self.task: Any = None
+
+    def enter(self) -> None:
+        """The body begins, in this thread and task."""
+        self.thread, self.task = threading.get_ident(), _task()
+
+    def lane(self) -> str:
+        """`IN_ORDER` in the task and thread that run the body; else a name for this side task."""
+        thread, task = threading.get_ident(), _task()
+        if thread == self.thread and task is self.task:
+            return IN_ORDER
+        return f"{thread}/{id(task)}"
+
+    def next(self, what: Any) -> int:
+        """The ordinal of the next `what` that this body does in order."""
+        n = self.counts[what] = self.counts.get(what, 0) + 1
+        return n
+
+    def check_open(self) -> None:
+        """Refuse what a body does after its attempt was given up, or has ended."""
+        at: Frame | None = self
+        while at is not None:
+            if at.closed is not None:
+                raise Halt(
+                    UsageError(
+                        f"{at.label} {at.closed}: what its body still does is not recorded. "
+                        "Let the body end only when the threads and tasks that it started have"
+                    )
+                )
+            at = at.up
+
+    def hand(self, error: BaseException) -> None:
+        """This body is handed a recorded failure."""
+        rid = tag_of(error, self.engine.exec_id)
+        if rid is not None:
+            self.handed.append((self.lane(), rid))
+
+
+current: ContextVar[Frame | None] = ContextVar("kitaru_frame", default=None)
+
+
+def tagged(error: BaseException, rid: Id) -> BaseException:
+    """Remember on `error` itself which record it is the failure of."""
+    try:
+        setattr(error, _TAG, rid)
+    except (AttributeError, TypeError):
+        pass  # an exception with slots: what it passes on is not known, so its step runs again
+    return error
+
+
+def tag_of(error: BaseException, exec_id: str) -> Id | None:
+    """The record of this execution that `error` is the failure of."""
+    rid = getattr(error, _TAG, None)
+    return rid if isinstance(rid, tuple) and rid[0] == exec_id else None
+
+
+def passed_on(error: BaseException, exec_id: str) -> tuple[Id, ...]:
+    """The recorded failures that `error` carries out of a body: itself, its causes, and the members of a group."""
+    out: dict[Id, None] = {}
+    todo, seen = [error], set()
+    while todo:
+        e = todo.pop()
+        if id(e) in seen:
+            continue
+        seen.add(id(e))
+        rid = tag_of(e, exec_id)
+        if rid is not None:
+            out[rid] = None
+        todo += [x for x in (e.__cause__, e.__context__) if x is not None]
+        if isinstance(e, BaseExceptionGroup):
+            todo += e.exceptions
+    return tuple(out)

@@ -1,0 +1,227 @@
+"""What an execution looks like to a person: its checkpoints by path, status, times, failure. Pure, from records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import NotFoundError
+from .failures import Failure
+from .ownership import State, state_of
+from .records import Begun, Ended, FlowEnded, Id, Logged, Release, Reused, Saved, Started, Value
+from .refs import Part, Ref
+from .segments import Segment
+
+__all__ = ["CheckpointData", "ExecutionData", "LogLine", "SavedData", "read_execution"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One `kitaru.log` of a body."""
+
+    at: float
+    label: str  # the checkpoint's path; "" for the flow's body
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedData:
+    """One `kitaru.save`."""
+
+    name: str
+    value: Value
+    type: str | None
+    at: float
+    label: str
+    version: int  # 1 for the first of its name
+
+
+@dataclass(slots=True)
+class CheckpointData:
+    """One checkpoint, put together from its records."""
+
+    id: Id
+    name: str
+    path: tuple[Part, ...]
+    index: int  # its number among the execution's checkpoints, from 1, in the order of their starts
+    status: str  # running, completed, failed
+    started: float
+    arguments: tuple[tuple[str, Value], ...]
+    type: str | None = None
+    parent: Id | None = None
+    reused_from: Id | None = None
+    ended: float | None = None
+    took: float = 0.0  # seconds of the last attempt
+    attempts: int = 1
+    outputs: tuple[tuple[str, Value], ...] = ()
+    failure: Failure | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    own_code: bytes = b""
+    superseded: bool = False  # another call stands at its place since the code changed
+
+    @property
+    def label(self) -> str:
+        """Its path: ``outer#1/classify#2``."""
+        return "/".join(map(str, self.path))
+
+
+@dataclass(slots=True)
+class ExecutionData:
+    """One execution, put together from its journal."""
+
+    exec_id: str
+    state: State
+    checkpoints: list[CheckpointData]
+    saved: list[SavedData]
+    logs: list[LogLine]
+    failure: Failure | None = None
+    failed_at: str | None = None
+    result: Value | None = None
+    values: dict[bytes, Value] = field(default_factory=dict)  # those whose bytes travel in the journal
+    sources: dict[bytes, str] = field(default_factory=dict)  # by the fingerprint of the code
+    ended: float | None = None
+    attempts: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def begun(self) -> Begun:
+        assert self.state.begun is not None
+        return self.state.begun
+
+    def find(self, ref: Ref) -> CheckpointData:
+        """The checkpoint that `ref` names. Raises `NotFoundError` with what there is instead."""
+        if ref.number is not None:
+            if ref.number <= len(self.checkpoints):
+                return self.checkpoints[ref.number - 1]
+            raise NotFoundError(f"{self.exec_id} has {len(self.checkpoints)} checkpoints; there is no @{ref.number}")
+        found = [c for c in self.checkpoints if c.path == ref.path]
+        if found:
+            return found[-1]
+        names = sorted({c.label for c in self.checkpoints if c.name == ref.path[-1].name} if ref.path else ())
+        names = names or sorted({c.name for c in self.checkpoints})
+        near = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        wanted = "/".join(map(str, ref.path))
+        raise NotFoundError(f"{self.exec_id} has no checkpoint {wanted}; it has: {near or 'none yet'}")
+
+
+def read_execution(exec_id: str, segments: Iterable[Segment]) -> ExecutionData:
+    """Put an execution together from its segments."""
+    segments = list(segments)
+    data = ExecutionData(exec_id, state_of(segments), [], [], [])
+    known: dict[Id, CheckpointData] = {}
+    numbers: dict[tuple[Id | None, str], int] = {}
+    saved: dict[tuple[Id | None, str, int], tuple[Saved, str]] = {}
+    logs: dict[tuple[Id | None, int], tuple[Logged, str]] = {}
+    failed: dict[Id, str] = {}
+
+    def learn(values: Iterable[tuple[str, Value]]) -> None:
+        for _, value in values:
+            if value.data is not None:
+                data.values.setdefault(value.digest, value)
+
+    def label_of(rid: Id | None) -> str:
+        return known[rid].label if rid is not None and rid in known else ""
+
+    def start(s: Started) -> CheckpointData:
+        learn(s.arguments)
+        if s.source is not None:
+            data.sources[s.own_code] = s.source
+        c = known.get(s.id)
+        if c is not None:  # taken up again
+            c.status, c.attempts, c.arguments = "running", s.attempt, s.arguments
+            c.failure, c.ended, c.own_code = None, None, s.own_code
+            for key in [k for k in (*saved, *logs) if k[0] == s.id]:
+                saved.pop(key, None)  # type: ignore[arg-type]
+                logs.pop(key, None)  # type: ignore[arg-type]
+            c.metadata = {}
+            return c
+        around = known[s.parent].path if s.parent is not None and s.parent in known else ()
+        if s.ordinal is None:
+            n = numbers[s.parent, s.name] = numbers.get((s.parent, s.name), 0) + 1
+            part = Part(s.name, n, True)
+        else:
+            part = Part(s.name, s.ordinal)
+        c = CheckpointData(
+            s.id,
+            s.name,
+            (*around, part),
+            len(data.checkpoints) + 1,
+            "running",
+            s.at,
+            s.arguments,
+            s.type,
+            s.parent,
+            own_code=s.own_code,
+        )
+        if s.instead is not None and s.instead in known:
+            known[s.instead].superseded = True
+        known[s.id] = c
+        data.checkpoints.append(c)
+        return c
+
+    for segment in segments:
+        for r in segment.records:
+            if isinstance(r, Begun):
+                learn(r.arguments)
+                if r.source is not None:
+                    data.sources[r.code] = r.source
+            elif isinstance(r, Started):
+                start(r)
+            elif isinstance(r, Reused):
+                c = start(r.start)
+                c.reused_from, c.ended = r.start.counterpart, r.at
+                _end(c, r.ok, r.value)
+                learn(c.outputs)
+            elif isinstance(r, Ended) and r.id in known:
+                c = known[r.id]
+                c.took, c.ended = r.took, r.at
+                _end(c, r.ok, r.value)
+                learn(c.outputs)
+                if not r.ok:
+                    failed[r.id] = next((failed[q] for q in r.because if q in failed), c.label)
+            elif isinstance(r, FlowEnded):
+                if r.ok and r.value:
+                    learn(r.value)
+                    data.result, data.failure, data.failed_at = r.value[0][1], None, None
+                elif not r.ok:
+                    data.failure = Failure.from_wire(r.value)
+                    data.failed_at = next((failed[q] for q in r.because if q in failed), None)
+            elif isinstance(r, Saved):
+                learn(((r.name, r.value),))
+                saved[r.record, r.name, r.ordinal] = r, label_of(r.record)
+            elif isinstance(r, Logged):
+                logs[r.record, r.ordinal] = r, label_of(r.record)
+            elif isinstance(r, Release):
+                data.ended = r.at
+    if data.state.status == "running":
+        data.ended = None
+    data.attempts = data.state.epoch
+    if data.state.status != "failed":
+        data.failure = data.failed_at = None
+    for r, label in logs.values():
+        data.logs.append(LogLine(r.at, label, r.data))
+        target = known[r.record].metadata if r.record in known else data.metadata
+        for key, value in r.data.items():
+            target[key] = _merged(key, target.get(key), value)
+    versions: dict[str, int] = {}
+    for s, label in saved.values():
+        versions[s.name] = versions.get(s.name, 0) + 1
+        data.saved.append(SavedData(s.name, s.value, s.type, s.at, label, versions[s.name]))
+    data.logs.sort(key=lambda line: line.at)
+    return data
+
+
+def _end(c: CheckpointData, ok: bool, value: Any) -> None:
+    c.status = "completed" if ok else "failed"
+    if ok:
+        c.outputs, c.failure = tuple(value or ()), None
+    else:
+        c.outputs, c.failure = (), Failure.from_wire(value)
+
+
+def _merged(key: str, old: Any, new: Any) -> Any:
+    """Tokens and cost add up over several logs of one body; anything else is what was logged last."""
+    if key in {"tokens", "cost"} and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (old, new)):
+        return old + new
+    return new

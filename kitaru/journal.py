@@ -1,0 +1,460 @@
+"""The journal: an execution's append-only sequence of records, read whole and written one segment at a time.
+
+Reading gives a `Reading`; writing is a `Journal`'s, which the owner of the execution holds. Its promises are those of
+`docs/format.md`: segment N is created only after N-1 is known to be durable, one write is in flight, and whoever finds
+something else under its next number has been fenced and stops for good.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .clock import Clock
+from .errors import (
+    CorruptionError,
+    ExecutionFencedError,
+    KeyMissingError,
+    KitaruError,
+    StoreError,
+    StoreUnavailableError,
+)
+from .ids import new_nonce
+from .records import Record
+from .segments import Segment, journal_key, pack, pack_key, segment_digest, unpack
+from .stores.base import Entry, Store
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+__all__ = ["Halt", "Journal", "Reading", "read_journal"]
+
+SEGMENT_BYTES = 4 << 20
+"""A segment is closed when its inline values exceed this, so that no object grows beyond what one PUT carries well."""
+
+PACK_AFTER = 64
+"""So many segments, and the execution is worth a pack when its owner lets go of it."""
+
+
+class Halt(BaseException):
+    """This process can record nothing more in this execution. No `except Exception` of a body swallows it.
+
+    The flow's boundary raises `error` in its place.
+    """
+
+    def __init__(self, error: KitaruError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A journal as it stood when it was read: a prefix of what it will be."""
+
+    exec_id: str
+    segments: tuple[Segment, ...] = ()
+    last_digest: bytes = b""
+    last_entry: Entry | None = None  # the newest segment's place in the listing: when it was written
+    packed: int = 0  # segments up to this one stand in packs
+    raw: tuple[bytes, ...] = field(default=(), repr=False)  # the bytes of those that do not
+
+    @property
+    def n(self) -> int:
+        """The number of the newest segment; 0 where there is none."""
+        return len(self.segments)
+
+    @property
+    def records(self) -> list[Record]:
+        """All records, in order."""
+        return [r for segment in self.segments for r in segment.records]
+
+
+def read_journal(store: Store, exec_id: str) -> Reading:
+    """Read a journal to its end: two listings, the packs, and what was written since.
+
+    Raises
+    ------
+    CorruptionError
+        Where a segment is damaged, missing or out of place; the message names it.
+    """
+    raw: list[bytes] = []
+    packs = {int(e.key.rpartition("/")[2][:10]): e.key for e in store.list(pack_key(exec_id))}
+    while (key := packs.get(len(raw) + 1)) is not None:
+        try:
+            more = unpack(store.get(key), key)
+            _chain(exec_id, more, len(raw) + 1, segment_digest(raw[-1]) if raw else b"")
+        except (CorruptionError, KeyMissingError):
+            break  # derived: the segments themselves are still there
+        raw += more
+    packed = len(raw)
+    prefix = journal_key(exec_id)
+    entries = [e for e in store.list(prefix, after=journal_key(exec_id, max(packed - 1, 0))) if _number(e) > 0]
+    for i, entry in enumerate(entries, max(packed, 1)):
+        if _number(entry) != i:
+            raise CorruptionError(
+                f"{journal_key(exec_id, i)} is missing, though {entry.key} is there: restore it from a copy"
+            )
+    wanted = [e.key for e in entries if _number(e) > packed]
+    raw += _get_all(store, wanted)
+    segments = _chain(exec_id, raw, 1, b"")
+    last = segment_digest(raw[-1]) if raw else b""
+    return Reading(exec_id, tuple(segments), last, entries[-1] if entries else None, packed, tuple(raw[packed:]))
+
+
+def _number(entry: Entry) -> int:
+    name = entry.key.rpartition("/")[2]
+    return int(name) if name.isdecimal() else 0
+
+
+def _chain(exec_id: str, raw: Iterable[bytes], first: int, prev: bytes) -> list[Segment]:
+    out = []
+    for n, data in enumerate(raw, first):
+        out.append(Segment.decode(data, exec_id, n, prev))
+        prev = segment_digest(data)
+    return out
+
+
+def _get_all(store: Store, keys: list[str]) -> list[bytes]:
+    """Side by side where one request takes a while; a folder answers faster than a thread starts."""
+    if not keys:
+        return []
+    began = time.perf_counter()
+    out = [store.get(keys[0])]
+    if time.perf_counter() - began < 0.002 or len(keys) < 4:
+        return out + [store.get(key) for key in keys[1:]]
+    with ThreadPoolExecutor(16, "kitaru-read") as pool:
+        return out + list(pool.map(store.get, keys[1:]))
+
+
+# ---------------------------------------------------------------- writing
+
+
+class Journal:
+    """The owner's end of a journal. Records are added in order; a commit makes all that was added durable.
+
+    Group commit: whoever waits for a commit while no write is in flight carries it out, with everything that was
+    added so far; what is added meanwhile shares the next segment. Safe to use from threads and event loops at once.
+
+    Parameters
+    ----------
+    budget : float
+        Seconds for which a write that gets no answer is sent again before the journal gives up.
+    say : callable
+        Told once, in one line, when the store does not answer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        exec_id: str,
+        writer: str,
+        *,
+        epoch: int,
+        n: int,
+        last_digest: bytes,
+        clock: Clock,
+        budget: float = 60.0,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.exec_id, self.writer, self.epoch = exec_id, writer, epoch
+        self.n = n
+        self.last_life = clock.monotonic()
+        self.last_write = self.last_life
+        self._store, self._clock, self._budget, self._say = store, clock, budget, say
+        self.first_nonce = b""
+        self._last_digest = last_digest
+        self._turn = threading.Condition()
+        self._pending: deque[tuple[Record, int]] = deque()  # added, in no segment yet; with the bytes each carries
+        self._pending_since: float | None = None
+        self._added = self._durable = 0
+        self._flying = False
+        self._halted: KitaruError | None = None
+        self._async_waiters: list[tuple[int, AbstractEventLoop, Future[None]]] = []
+        self._driver: threading.Thread | None = None
+        self._closed = False
+        self._unpacked: list[bytes] = []
+        self._pack_from = n + 1
+
+    # ------------------------------------------------------------ adding and waiting
+
+    def add(self, record: Record, size: int = 0) -> int:
+        """Put `record` behind all others; `size` bytes of values travel in it. Gives the ticket for `wait`."""
+        with self._turn:
+            if self._halted:
+                raise Halt(self._halted)
+            if not self._pending:
+                self._pending_since = self._clock.monotonic()
+            self._pending.append((record, size))
+            self._added += 1
+            return self._added
+
+    def wait(self, ticket: int) -> None:
+        """Return when everything up to `ticket` is durable. Raises `Halt` where it will not be."""
+        while True:
+            with self._turn:
+                while self._durable < ticket and self._flying and not self._halted:
+                    self._turn.wait()
+                if self._durable >= ticket:
+                    return
+                if self._halted:
+                    raise Halt(self._halted)
+                self._flying = True  # nobody writes: we do, for everybody
+                batch = self._take()
+            self._fly(batch)
+
+    async def wait_async(self, ticket: int) -> None:
+        """As `wait`, without holding up the event loop; a thread writes."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        with self._turn:
+            if self._durable >= ticket:
+                return
+            if self._halted:
+                raise Halt(self._halted)
+            done: Future[None] = loop.create_future()
+            self._async_waiters.append((ticket, loop, done))
+            if self._driver is None:
+                self._driver = threading.Thread(target=self._drive, name="kitaru-journal", daemon=True)
+                self._driver.start()
+            self._turn.notify_all()
+        await done
+
+    def _drive(self) -> None:
+        """Write for the coroutines, in a thread of its own, for as long as the journal is open."""
+        while True:
+            with self._turn:
+                while not self._async_waiters and not self._closed and not self._halted:
+                    self._turn.wait()
+                if not self._async_waiters:
+                    return
+                ticket = self._async_waiters[0][0]
+            try:
+                self.wait(ticket)
+            except BaseException:
+                return  # whoever halted the journal told those who wait
+
+    def close(self) -> None:
+        """Let the thread that writes for coroutines go."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
+
+    def flush_older_than(self, seconds: float) -> None:
+        """Write what nobody waits for, once it has lain here for `seconds`. For the beat's thread."""
+        with self._turn:
+            since = self._pending_since
+            if since is None or self._flying or self._halted or self._clock.monotonic() - since < seconds:
+                return
+            ticket = self._added
+        self.wait(ticket)
+
+    def flush(self) -> None:
+        """Make everything that was added so far durable."""
+        with self._turn:
+            ticket = self._added
+        self.wait(ticket)
+
+    # ------------------------------------------------------------ one segment
+
+    def _take(self) -> list[Record]:
+        batch: list[Record] = []
+        size = 0
+        while self._pending and (not batch or size + self._pending[0][1] <= SEGMENT_BYTES):
+            record, more = self._pending.popleft()
+            batch.append(record)
+            size += more
+        if not self._pending:
+            self._pending_since = None
+        return batch
+
+    def _fly(self, batch: list[Record]) -> None:
+        """Write one segment, with `_flying` held; then let it go, and tell whoever waits."""
+        error: BaseException | None = None
+        try:
+            self._append(batch)
+        except BaseException as e:
+            error = e
+        with self._turn:
+            self._flying = False
+            if error is None:
+                self._durable += len(batch)
+            elif self._halted is None:
+                halted = error.error if isinstance(error, Halt) else error
+                self._halted = (
+                    halted
+                    if isinstance(halted, KitaruError)
+                    else StoreError(f"the journal of {self.exec_id}: {halted!r}")
+                )
+            halted_by = self._halted
+            ready = [w for w in self._async_waiters if halted_by or w[0] <= self._durable]
+            if ready:
+                self._async_waiters = [w for w in self._async_waiters if not (halted_by or w[0] <= self._durable)]
+            self._turn.notify_all()
+        _tell(ready, halted_by)
+        if error is not None:
+            raise error
+
+    def _append(self, batch: list[Record]) -> None:
+        n = self.n + 1
+        now = self._clock.time()
+        segment = Segment(self.exec_id, n, self.writer, new_nonce(), self.epoch, self._last_digest, tuple(batch), now)
+        if n == 1:
+            self.first_nonce = segment.nonce
+        data = segment.encode()
+        create(
+            self._store,
+            journal_key(self.exec_id, n),
+            data,
+            clock=self._clock,
+            budget=self._budget,
+            say=self._say,
+        )
+        self.n, self._last_digest = n, segment_digest(data)
+        self.last_life = self.last_write = self._clock.monotonic()
+        self._unpacked.append(data)
+
+    # ------------------------------------------------------------ for the beat, and at the end
+
+    def is_fenced(self) -> bool:
+        """Whether somebody else's segment stands under the next number. One request; also halts the journal."""
+        with self._turn:
+            if self._halted:
+                return isinstance(self._halted, ExecutionFencedError)
+            if self._flying:
+                return False  # the write in flight will find out
+            n = self.n + 1
+        try:
+            data = self._store.get(journal_key(self.exec_id, n))
+        except KeyMissingError:
+            return False
+        with self._turn:
+            if self.n >= n or self._flying:
+                return False  # our own, written meanwhile
+        self.halt(fenced(self.exec_id, journal_key(self.exec_id, n), data))
+        return True
+
+    def alive(self) -> None:
+        """A sign of life other than a segment was given."""
+        self.last_life = self._clock.monotonic()
+
+    def halt(self, error: KitaruError) -> None:
+        """Record nothing more; whoever waits is told why."""
+        with self._turn:
+            if self._halted is None:
+                self._halted = error
+            ready, self._async_waiters = self._async_waiters, []
+            self._turn.notify_all()
+        _tell(ready, error)
+
+    @property
+    def halted(self) -> KitaruError | None:
+        """Why nothing more can be recorded; None while it can."""
+        return self._halted
+
+    def begin_pack(self, first: int, raw: Iterable[bytes]) -> None:
+        """Segments from `first` on, read at the claim, which the next pack is to hold as well."""
+        self._pack_from, self._unpacked = first, [*raw, *self._unpacked]
+
+    def write_pack(self, at_least: int = PACK_AFTER) -> None:
+        """Pack what was written since the last pack, if it is worth it. Derived: a failure is no failure."""
+        with self._turn:
+            raw, first = list(self._unpacked), self._pack_from
+            if len(raw) < at_least:
+                return
+            self._unpacked = self._unpacked[len(raw) :]
+            self._pack_from = first + len(raw)
+        try:
+            self._store.put_if_absent(pack_key(self.exec_id, first, first + len(raw) - 1), pack(raw))
+        except StoreError:
+            pass
+
+
+def _tell(waiters: list[tuple[int, AbstractEventLoop, Future[None]]], error: KitaruError | None) -> None:
+    """Wake the coroutines, one call for each event loop."""
+    loops: dict[AbstractEventLoop, list[Future[None]]] = {}
+    for _, loop, done in waiters:
+        loops.setdefault(loop, []).append(done)
+
+    def settle(futures: list[Future[None]]) -> None:
+        for done in futures:
+            if not done.done():
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(Halt(error))
+
+    for loop, futures in loops.items():
+        try:
+            loop.call_soon_threadsafe(settle, futures)
+        except RuntimeError:
+            pass  # that loop is closed: nobody waits in it any more
+
+
+def fenced(exec_id: str, key: str, data: bytes) -> ExecutionFencedError:
+    """The error for whoever finds somebody else's segment under its next number."""
+    try:
+        other = Segment.decode(data, exec_id, int(key.rpartition("/")[2])).writer
+    except StoreError:
+        other = "unknown"
+    return ExecutionFencedError(
+        f"{exec_id} was taken over by another process (writer {other}, {key}) while this one was away. "
+        "Nothing more is recorded here, and what was recorded stands; the other process goes on"
+    )
+
+
+def create(
+    store: Store,
+    key: str,
+    data: bytes,
+    *,
+    clock: Clock,
+    budget: float = 60.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Create `key` with these very bytes, or find out that somebody else did.
+
+    No answer: the identical bytes again. The key exists: read it; identical, nonce included, is our own success.
+
+    Raises
+    ------
+    Halt
+        With `ExecutionFencedError` where somebody else's bytes stand there; with the store's own error where the
+        write was refused, or got no answer for `budget` seconds.
+    """
+    began, delay, told = clock.monotonic(), 0.05, False
+    while True:
+        try:
+            if store.put_if_absent(key, data):
+                return
+            found = store.get(key)
+            if found == data:
+                return
+            exec_id = key.split("/")[1] if key.startswith("executions/") else key
+            raise Halt(fenced(exec_id, key, found))
+        except (StoreUnavailableError, KeyMissingError) as e:
+            # It was carried out, or not, or will be later: only the identical bytes can tell.
+            left = began + budget - clock.monotonic()
+            if left <= 0:
+                raise Halt(
+                    StoreUnavailableError(
+                        f"{key} got no answer from {store.url} for {budget:.0f} s ({e}). What was recorded before "
+                        "stands; resume when the store is back"
+                    )
+                ) from e
+            if not told:
+                say(f"kitaru: {store.url} does not answer, trying for up to {budget:.0f} s: {e}")
+                told = True
+            clock.sleep(min(left, delay * random.uniform(0.5, 1.5)))  # noqa: S311 - jitter, no secret
+            delay = min(delay * 2, 5.0)
+        except StoreError as e:
+            raise Halt(e) from e

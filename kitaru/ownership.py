@@ -1,0 +1,397 @@
+"""Who may run an execution: what its journal says of its owner, whether that owner looks alive, and the claim.
+
+Truth is the journal alone: a claim makes an owner, a release or the next claim unmakes it. A heartbeat is a hint: it
+keeps others from claiming, and never lets its writer append.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .catalog import drop_status, put_status
+from .clock import Clock
+from .errors import (
+    ExecutionFencedError,
+    ExecutionOwnedError,
+    NotFoundError,
+    StoreError,
+    UsageError,
+)
+from .ids import new_writer
+from .journal import Halt, Journal, Reading, read_journal
+from .records import Begun, Claim, Record, Release
+from .segments import Segment
+from .stores.base import Store
+
+__all__ = [
+    "FINAL",
+    "Beat",
+    "Claimed",
+    "Process",
+    "State",
+    "claim",
+    "heartbeat_seconds",
+    "looks_alive",
+    "state_of",
+]
+
+FINAL = ("completed", "cancelled")
+"""Nobody claims these again; `failed` may be retried."""
+
+LEASE = 3
+"""An owner that gave no sign of life for so many heartbeats looks dead."""
+
+
+def heartbeat_seconds() -> float:
+    """Seconds between two signs of life: ``KITARU_HEARTBEAT``, 20 by default, at least 1."""
+    text = os.environ.get("KITARU_HEARTBEAT", "20")
+    try:
+        return max(1.0, float(text))
+    except ValueError:
+        raise UsageError(f"KITARU_HEARTBEAT is {text!r}: write a number of seconds, 1 or more") from None
+
+
+# ---------------------------------------------------------------- what a journal says
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a journal says of its execution. The last record that speaks of ownership or status wins."""
+
+    n: int = 0
+    epoch: int = 0
+    writer: str | None = None  # the last claim's, unless it was released
+    claim: Claim | None = None  # that claim
+    status: str = "pending"
+    status_n: int = 0  # the segment that set the status
+    begun: Begun | None = None
+    release: Release | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nobody claims it again."""
+        return self.status in FINAL
+
+
+def state_of(segments: Iterable[Segment]) -> State:
+    """Fold segments to the state they describe."""
+    n = epoch = at = 0
+    writer, claimed, status, begun, release = None, None, "pending", None, None
+    for segment in segments:
+        n = segment.n
+        for record in segment.records:
+            if isinstance(record, Begun):
+                begun = begun or record
+            elif isinstance(record, Claim):
+                epoch, writer, claimed, status, at, release = (
+                    segment.epoch,
+                    segment.writer,
+                    record,
+                    "running",
+                    n,
+                    None,
+                )
+            elif isinstance(record, Release):
+                writer, claimed, status, at, release = None, None, record.status, n, record
+    return State(n, epoch, writer, claimed, status, at, begun, release)
+
+
+# ---------------------------------------------------------------- who this process is
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What tells a process from every other one, on this machine and elsewhere."""
+
+    machine: str
+    boot: str
+    namespace: str
+    pid: int
+    started: str
+    host: str
+    user: str
+
+    def place(self) -> tuple[str, str, str]:
+        """Two processes of one place can see each other."""
+        return self.machine, self.boot, self.namespace
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """The state and the start time of a process, where the system tells; ("", "") where there is none."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (fields[0], fields[19]) if len(fields) > 19 else ("", "")
+
+
+@functools.lru_cache(maxsize=1)
+def _process_of(pid: int) -> Process:
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    machine = _read("/etc/machine-id")
+    host = socket.gethostname()
+    try:
+        user = os.environ.get("USER") or str(os.getuid())
+    except AttributeError:  # no POSIX
+        user = os.environ.get("USERNAME", "")
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    return Process(machine or host, boot, namespace, pid, _stat(pid)[1], host, user)
+
+
+def this_process() -> Process:
+    """The process that asks; another one after a fork."""
+    return _process_of(os.getpid())
+
+
+def is_gone(process: Mapping[str, Any]) -> bool:
+    """Whether the operating system says that `process` is no more. False where it cannot say."""
+    me = this_process()
+    place = process.get("machine"), process.get("boot"), process.get("namespace")
+    if place != me.place() or not me.boot:
+        return False
+    state, started = _stat(int(process.get("pid", 0)))
+    return state in {"", "Z", "X"} or started != process.get("started")
+
+
+_live: set[str] = set()
+"""The writers of this process that can still append: a flow may be gone and its kernel live."""
+
+
+def looks_alive(store: Store, reading: Reading, state: State) -> bool:
+    """Whether the owner may still be at work, by the store's own clock. At most one request."""
+    if state.writer is None or state.claim is None:
+        return False
+    process = state.claim.process
+    if process == asdict(this_process()) and state.writer not in _live:
+        return False
+    if is_gone(process):
+        return False
+    lease = LEASE * state.claim.heartbeat
+    if reading.last_entry is not None and reading.last_entry.age < lease:
+        return True
+    key = beat_key(reading.exec_id, state.writer)
+    return any(e.age < lease for e in store.list(key) if e.key == key)
+
+
+def beat_key(exec_id: str, writer: str) -> str:
+    """Where a writer's signs of life stand."""
+    return f"executions/{exec_id}/owner/{writer}"
+
+
+# ---------------------------------------------------------------- the claim
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What a claim came to. `journal` is None where the execution has ended for good."""
+
+    reading: Reading
+    state: State  # before the claim
+    journal: Journal | None
+    heartbeat: float = 20.0
+    fresh: bool = False  # begun by this claim
+
+
+def claim(
+    store: Store,
+    exec_id: str,
+    *,
+    clock: Clock,
+    begin: Begun | None = None,
+    fresh: bool = False,
+    take_over: bool = False,
+    patient: bool = False,
+    check: Callable[[State], None] = lambda state: None,
+    reading: Reading | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    budget: float = 60.0,
+) -> Claimed | None:
+    """Own `exec_id`, or find out why not.
+
+    Parameters
+    ----------
+    begin
+        Begin it where it does not exist, in one segment with the claim.
+    fresh
+        `exec_id` was drawn at random just now: nothing is read first. None is given where it is taken.
+    take_over
+        Displace the owner that is seen now, alive or not; nobody who claims after this look.
+    patient
+        Wait while an owner looks alive, and say so once.
+    check
+        Called with what the journal says before anything is written; raises to refuse.
+    reading
+        The journal, where it was read just now.
+
+    Raises
+    ------
+    ExecutionOwnedError
+        Where an owner looks alive and neither `take_over` nor `patient` was asked for.
+    NotFoundError
+        Where it does not exist and `begin` is None.
+    """
+    heartbeat, process, told = heartbeat_seconds(), this_process(), False
+    if reading is None:
+        reading = Reading(exec_id) if fresh else read_journal(store, exec_id)
+    state = state_of(reading.segments)
+    seen = state.writer
+    while True:
+        if not reading.n and begin is None:
+            raise NotFoundError(
+                f"there is no execution {exec_id} in {store.url}: `kitaru runs` lists those that there are"
+            )
+        if reading.n:
+            check(state)
+        if state.final:
+            return Claimed(reading, state, None)
+        displaced = state.writer is not None
+        asked = take_over and state.writer == seen
+        if displaced and not asked and looks_alive(store, reading, state):
+            if not patient:
+                raise ExecutionOwnedError(_owned(exec_id, state, clock))
+            if not told:
+                say(f"kitaru: {_owned(exec_id, state, clock, patient=True)}")
+                told = True
+            clock.sleep(min(1.0, heartbeat / 2))
+            reading = read_journal(store, exec_id)
+            state = state_of(reading.segments)
+            continue
+        writer = new_writer()
+        journal = Journal(
+            store,
+            exec_id,
+            writer,
+            epoch=state.epoch + 1,
+            n=reading.n,
+            last_digest=reading.last_digest,
+            clock=clock,
+            budget=budget,
+            say=say,
+        )
+        records: list[Record] = [] if reading.n or begin is None else [begin]
+        records.append(Claim(asdict(process), heartbeat, clock.time(), displaced))
+        if not fresh:  # a slow claim must not look dead before it knows that it won
+            store.put(beat_key(exec_id, writer), b"")
+        for record in records:
+            journal.add(record)
+        _live.add(writer)
+        try:
+            journal.flush()
+        except BaseException as e:
+            _live.discard(writer)
+            lost = isinstance(e, Halt) and isinstance(e.error, ExecutionFencedError)
+            if not lost:
+                raise e.error if isinstance(e, Halt) else e from None
+            if fresh:
+                return None
+            drop_status(store, [beat_key(exec_id, writer)])
+            reading = read_journal(store, exec_id)  # whoever loses reads again and decides again
+            state = state_of(reading.segments)
+            continue
+        journal.begin_pack(reading.packed + 1, reading.raw)
+        return Claimed(reading, state, journal, heartbeat, fresh=not reading.n)
+
+
+def _owned(exec_id: str, state: State, clock: Clock, *, patient: bool = False) -> str:
+    assert state.claim is not None
+    p = state.claim.process
+    ago = max(0.0, clock.time() - state.claim.at)
+    who = f"{p.get('user')}@{p.get('host')}, pid {p.get('pid')}, for {ago:.0f} s"
+    if patient:
+        return f"{exec_id} is run by {who}; waiting until it has ended or looks dead"
+    return (
+        f"{exec_id} is run by {who}, and looks alive. Wait for it; or stop that process; or, if you know that it is "
+        f"gone, take over: kitaru resume {exec_id} --take-over"
+    )
+
+
+# ---------------------------------------------------------------- signs of life, and what else is off the step path
+
+
+class Beat(threading.Thread):
+    """The owner's second thread: it gives signs of life, and writes what nobody waits for.
+
+    It beats only when no segment was written meanwhile, looks for a fence as it does, uploads records that lie
+    in the journal's buffer for longer than a moment, and puts the status that the claim earned into the catalog.
+
+    Parameters
+    ----------
+    moment : float
+        Seconds after which a started record goes up though its body still runs.
+    """
+
+    TICK = 0.05
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        begun: Begun,
+        *,
+        heartbeat: float,
+        clock: Clock,
+        moment: float = 0.2,
+    ) -> None:
+        super().__init__(name=f"kitaru-beat-{journal.exec_id}", daemon=True)
+        self._store, self._journal, self._begun, self._clock = store, journal, begun, clock
+        self._heartbeat, self._moment = heartbeat, moment
+        self._over = threading.Event()
+        self._statuses: list[str] = []
+        self._claimed_n = journal.n
+
+    def run(self) -> None:
+        try:
+            self._report("running", self._claimed_n)
+            while not self._over.wait(self.TICK) and self._journal.halted is None:
+                self._journal.flush_older_than(self._moment)
+                self._journal.write_pack(1024)
+                if self._clock.monotonic() - self._journal.last_life >= self._heartbeat:
+                    self._beat()
+        except BaseException as e:
+            # A journal that halted says so to whoever waits for it; nothing else may end the process from here.
+            if not isinstance(e, (Halt, StoreError)) and self._journal.halted is None:
+                self._journal.halt(StoreError(f"the heartbeat of {self._journal.exec_id} failed: {e!r}"))
+
+    def _beat(self) -> None:
+        try:
+            self._store.put(beat_key(self._journal.exec_id, self._journal.writer), b"")
+        except StoreError:
+            return  # the next append will find out whether the store is gone for good
+        self._journal.alive()
+        try:
+            self._journal.is_fenced()
+        except StoreError:
+            return
+
+    def _report(self, status: str, n: int) -> None:
+        b = self._begun
+        try:
+            key = put_status(self._store, self._journal.exec_id, b.flow, status, begun=b.at, at=self._clock.time(), n=n)
+        except StoreError:
+            return  # a hint
+        drop_status(self._store, self._statuses)
+        self._statuses = [key]
+
+    def end(self, status: str | None = None) -> None:
+        """Stop; with a `status`, which the journal has by now, report it and take the heartbeat away."""
+        self._over.set()
+        _live.discard(self._journal.writer)
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout=5.0)
+        if status is not None:
+            self._report(status, self._journal.n)
+            drop_status(self._store, [beat_key(self._journal.exec_id, self._journal.writer)])

@@ -1,0 +1,131 @@
+r"""A segment: one or more records of an execution, as bytes that prove where they belong.
+
+::
+
+    "kitaru0\n"  msgpack map {exec, n, writer, nonce, epoch, prev, at, records}  SHA-256 of all that (32 bytes)
+
+`n` counts from 1 without gaps; `prev` is the SHA-256 of the whole segment before (empty for the first). So a segment
+that was truncated, flipped, swapped, renamed or copied to another execution is found out. A *pack* holds the exact
+bytes of many segments; it is derived, and made for opening an execution with few requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ormsgpack
+
+from .errors import CorruptionError, StoreFormatError
+from .records import Record, from_wire, to_wire
+
+__all__ = ["FORMAT", "Segment", "journal_key", "pack", "pack_key", "segment_digest", "unpack"]
+
+FORMAT = 0
+"""The format's version. Version 0 may break; see docs/format.md."""
+
+_MAGIC = b"kitaru%d\n" % FORMAT
+_PACK_MAGIC = b"kitpak%d\n" % FORMAT
+_OPT = ormsgpack.OPT_PASSTHROUGH_DATETIME | ormsgpack.OPT_PASSTHROUGH_DATACLASS | ormsgpack.OPT_PASSTHROUGH_UUID
+
+
+def journal_key(exec_id: str, n: int | None = None) -> str:
+    """The key of segment `n`, or what all of them begin with."""
+    return f"executions/{exec_id}/journal/" + ("" if n is None else f"{n:010d}")
+
+
+def pack_key(exec_id: str, first: int | None = None, last: int = 0) -> str:
+    """The key of the pack of segments `first` to `last`, or what all of them begin with."""
+    return f"executions/{exec_id}/packs/" + ("" if first is None else f"{first:010d}-{last:010d}")
+
+
+def segment_digest(data: bytes) -> bytes:
+    """What the next segment's `prev` must be."""
+    return hashlib.sha256(data).digest()
+
+
+def _seal(magic: bytes, body: bytes) -> bytes:
+    data = magic + body
+    return data + hashlib.sha256(data).digest()
+
+
+def _open(magic: bytes, data: bytes, key: str) -> Any:
+    if len(data) < len(magic) + 32 or hashlib.sha256(data[:-32]).digest() != data[-32:]:
+        raise CorruptionError(
+            f"{key} is damaged: its {len(data)} bytes do not match their own checksum. Nothing of it is used. "
+            "Restore this object from a copy of the store; what stands before it is not affected"
+        )
+    if data[: len(magic)] != magic:
+        if data[:6] == magic[:6] and data[6:].partition(b"\n")[0].isdigit():
+            raise StoreFormatError(f"{key} was written by a newer Kitaru (its format is not {FORMAT}): upgrade kitaru")
+        raise CorruptionError(f"{key} is no object that Kitaru wrote")
+    try:
+        return ormsgpack.unpackb(data[len(magic) : -32], option=ormsgpack.OPT_NON_STR_KEYS)
+    except ValueError as e:
+        raise CorruptionError(f"{key} cannot be read: {e}") from e
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One object of a journal."""
+
+    exec_id: str
+    n: int
+    writer: str
+    nonce: bytes  # drawn anew for each append
+    epoch: int
+    prev: bytes
+    records: tuple[Record, ...]
+    at: float = 0.0
+
+    def encode(self) -> bytes:
+        """The bytes of this segment."""
+        body = {
+            "exec": self.exec_id,
+            "n": self.n,
+            "writer": self.writer,
+            "nonce": self.nonce,
+            "epoch": self.epoch,
+            "prev": self.prev,
+            "at": self.at,
+            "records": [to_wire(r, self.exec_id) for r in self.records],
+        }
+        return _seal(_MAGIC, ormsgpack.packb(body, option=_OPT))
+
+    @classmethod
+    def decode(cls, data: bytes, exec_id: str, n: int, prev: bytes | None = None) -> Segment:
+        """The segment `n` of `exec_id`, which must follow the one with the digest `prev`.
+
+        Raises
+        ------
+        CorruptionError
+            Where it is damaged, or belongs somewhere else.
+        StoreFormatError
+            Where a newer Kitaru wrote it.
+        """
+        key = journal_key(exec_id, n)
+        w = _open(_MAGIC, data, key)
+        try:
+            if (w["exec"], w["n"]) != (exec_id, n):
+                raise CorruptionError(f"{key} holds segment {w['n']} of {w['exec']}: it was moved or copied here")
+            if prev is not None and w["prev"] != prev:
+                raise CorruptionError(f"{key} does not follow the segment before it: one of the two was replaced")
+            records = tuple(r for r in (from_wire(r, exec_id) for r in w["records"]) if r is not None)
+            return cls(exec_id, n, w["writer"], w["nonce"], w["epoch"], w["prev"], records, w["at"])
+        except (KeyError, TypeError) as e:
+            raise CorruptionError(f"{key} lacks what a segment must have: {e!r}") from e
+
+
+def pack(segments: Sequence[bytes]) -> bytes:
+    """Many segments as one object."""
+    return _seal(_PACK_MAGIC, ormsgpack.packb(list(segments)))
+
+
+def unpack(data: bytes, key: str) -> list[bytes]:
+    """What `pack` was given. Raises as `Segment.decode` does."""
+    segments = _open(_PACK_MAGIC, data, key)
+    if not isinstance(segments, list) or not all(isinstance(s, bytes) for s in segments):
+        raise CorruptionError(f"{key} is no pack of segments")
+    return segments
