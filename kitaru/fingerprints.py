@@ -502,7 +502,7 @@ class _Walk:
         if value is None or kind in {bool, int, float, complex, type(...)}:
             return _constant(value)
         if kind is str or kind is bytes:
-            if kind is str and self.home_file is not None and (folder := os.path.dirname(self.home_file)):  # noqa: PTH120
+            if kind is str and self.home_file is not None and (folder := os.path.dirname(self.home_file)):
                 value = value.replace(folder, ".") if len(folder) > 1 else value  # the same code, elsewhere
             text = _constant(value)
             return text if len(text) < 256 else f"{kind.__name__}#{_hash(text)}"

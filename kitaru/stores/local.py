@@ -1,7 +1,5 @@
 """Bytes in a folder. Each write is whole and durable, or it is not there."""
 
-# The calls of `os` are the subject here, and pathlib has no dir_fd.
-# ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH102, PTH118, PTH120
 from __future__ import annotations
 
 import errno

@@ -7,11 +7,9 @@ The only file that imports boto3, and only when a store is first used. What boto
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -188,6 +186,8 @@ class S3Store:
                     return False
                 if code not in {"ConditionalRequestConflict", "409"} or attempt == _CONFLICT_TRIES - 1:
                     self._translated(error, key)
+                import random  # a conflict is rare, and `import kitaru` is not
+
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311  # jitter, no secret
             else:
                 return True
@@ -386,6 +386,8 @@ class S3Store:
                 f"The server of {self._where('')} sends no Date header, so nobody can tell whether an owner "
                 "is alive. Does a proxy remove it?"
             )
+        from email.utils import parsedate_to_datetime  # boto3 has loaded it by now
+
         return parsedate_to_datetime(stated).timestamp()
 
 
