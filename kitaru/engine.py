@@ -34,7 +34,7 @@ from .fingerprints import Fingerprint, changed, fingerprint, source_of
 from .journal import Halt, Journal
 from .location import is_trusted
 from .matching import Body, Call, Decision, Fork, Spec, View, cut, decide
-from .ownership import Beat, Claimed
+from .ownership import Claimed
 from .pools import Pools
 from .previews import preview, preview_line
 from .records import (
@@ -312,8 +312,8 @@ def read_value(store: Store, value: Value, *, trusted: bool, script: str | None,
 class Recorder:
     """The values of one execution: which of them stand in its journal or in blobs already, and new ones."""
 
-    def __init__(self, store: Store, pools: Pools, script: str | None) -> None:
-        self.store, self.pools, self.script = store, pools, script
+    def __init__(self, store: Store, pools: Pools, script: str | None, journal: Journal) -> None:
+        self.store, self.pools, self.script, self.journal = store, pools, script, journal
         self.trusted = is_trusted(store)
         self._known: dict[bytes, Value] = {}
         self._uploaded: set[bytes] = set()
@@ -351,11 +351,8 @@ class Recorder:
 
     def put_blob(self, digest: bytes, data: bytes) -> None:
         """Make a blob durable. One that exists has the same content, by its name."""
-        name = digest.hex()
-        try:
-            self.store.put_if_absent(f"blobs/{name[:2]}/{name}", data)
-        except StoreError as e:
-            raise Halt(e) from e
+        key = f"blobs/{digest.hex()[:2]}/{digest.hex()}"
+        self.journal.insist(lambda: self.store.put_if_absent(key, data), key)
         self._uploaded.add(digest)
 
     def load(self, value: Value) -> Any:
@@ -410,12 +407,13 @@ class Engine:
         say: Callable[[str], None],
     ) -> None:
         assert claimed.journal is not None
+        assert claimed.beat is not None
         self.store, self.journal, self.begun = store, claimed.journal, begun
         self.exec_id = claimed.reading.exec_id
         self.settings, self.clock, self.say = settings, clock, say
         self.tally = Tally()
         self.pools = Pools(settings.max_workers)
-        self.recorder = Recorder(store, self.pools, begun.script)
+        self.recorder = Recorder(store, self.pools, begun.script, self.journal)
         self._heartbeat = claimed.heartbeat
         self._lock = threading.RLock()
         self._codes: dict[Any, Fingerprint] = {}
@@ -423,6 +421,7 @@ class Engine:
         self._took: dict[Id, float] = {}
         self._failed: dict[Id, str] = {}  # where the failure that a record passed on came from
         self._key = b""
+        self._released: str | None = None
         self._view = View()
         self._done: set[tuple[Any, ...]] = set()  # saves and logs that stand in the journal
         for segment in claimed.reading.segments:
@@ -430,15 +429,15 @@ class Engine:
             for r in segment.records:
                 self._learn(r)
         self._key = self._key or claimed.journal.first_nonce
+        self._released = None
         self._view.inherit()
         self._own_cut = cut(self._view)
         self._fork = Fork(View(), Spec())
         self._claimed: set[Id] = self._view.claimed()
         self._next = max((q[1] for q in self._view.points if q[0] == self.exec_id), default=0) + 1
         self.recorder.learn(begun)
-        self.beat = Beat(store, self.journal, begun, heartbeat=claimed.heartbeat, clock=clock)
+        self.beat = claimed.beat
         self.frame = Frame(self, None, Body(code.digest), None, begun.flow)
-        self.beat.start()
 
     def _learn(self, r: Record) -> None:
         self._view.add(r)
@@ -451,6 +450,8 @@ class Engine:
             self._parts[r.own_code] = r.parts
         elif isinstance(r, Ended):
             self._took[r.id] = r.took
+        elif isinstance(r, Release):
+            self._released = r.status
 
     def _write(self, r: Record, size: int = 0) -> int:
         """Add a record to the journal and to what is known, in one order. With the lock held."""
@@ -656,7 +657,8 @@ class Engine:
             self._failed[made.rid] = made.label
             raise tagged(raise_again(Failure.from_wire(d.value), script=self.begun.script), made.rid)
         outputs = [self.recorder.load(value) for _, value in d.value]
-        return outputs[0] if made.step.outputs is None else tuple(outputs)
+        single = [name for name, _ in d.value] == ["output"] and made.step.outputs is None
+        return outputs[0] if single else tuple(outputs)
 
     def failed_at(self, error: BaseException) -> str | None:
         """The step that a failure of the flow came from; None where it is the flow's own."""
@@ -770,14 +772,17 @@ class Engine:
 
     def interrupt(self, reason: str) -> None:
         """The flow's body was left: KeyboardInterrupt, SystemExit, a cancelled task. It can be resumed at once."""
+        status = None
         try:
-            with self._lock:
-                ticket = self._write(Release("interrupted", reason, self.clock.time()))
-            self.journal.wait(ticket)
+            if self._released is None:  # else its end was under way: nothing comes after that
+                with self._lock:
+                    self._write(Release("interrupted", reason, self.clock.time()))
+            self.journal.flush()
+            status = self._released
         except (Halt, StoreError):
-            self.abandon()
-        else:
-            self._close("interrupted")
+            pass
+        finally:
+            self._close(status)
 
     def abandon(self) -> None:
         """Let go without a word: fenced, or the store is gone. The lease runs out by itself."""

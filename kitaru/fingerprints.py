@@ -9,7 +9,8 @@ A fingerprint covers the function and, transitively, what it names in the user's
   version of Python.
 - **Plain globals** by value. What is immutable (numbers, text, bytes, enums, tuples and frozensets) counts
   always; a list, dict or set only if its name is in CAPITALS, since others are often logs and caches that
-  change as the program runs. A global that a function of its module rebinds (`global x`) never counts.
+  change as the program runs. A global that a function of its module rebinds (`global x`) never counts, and
+  neither does a container of data that one of them changes by a method (`SEEN.append(…)`).
 - **Other objects** by their type, and by its code where that is the user's own.
 
 It stops at checkpoints and flows (by name: their code is their own), at Kitaru, at the standard library and
@@ -42,6 +43,24 @@ _MOST_PARTS = 5_000  # a vendored library that looks like the user's own must no
 _MOST_ITEMS = 10_000  # of one container
 _DEEPEST = 20
 _FUTURES = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
+_CHANGING = frozenset(
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "insert",
+        "pop",
+        "popitem",
+        "remove",
+        "reverse",
+        "setdefault",
+        "sort",
+        "update",
+    ]
+)
 _Function = types.FunctionType
 _Chain = tuple[str, ...]  # a name, and the attributes that are read from it
 
@@ -277,6 +296,7 @@ class _Facts(NamedTuple):
     globals: frozenset[str]
     nonlocals: frozenset[str]
     attributes: frozenset[str]  # other than plainly to `self`
+    changes: frozenset[str]  # globals on which it calls a method that changes a container
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -310,7 +330,7 @@ def _facts(code: types.CodeType) -> _Facts:
 
 def _read(code: types.CodeType) -> _Facts:
     reads, frees, of_self = set[_Chain](), set[_Chain](), set[str]()
-    rebound, nonlocals, attributes = set[str](), set[str](), set[str]()
+    rebound, nonlocals, attributes, changes = set[str](), set[str](), set[str](), set[str]()
     chain: list[str] = []
     into: set[_Chain] | set[str] | None = None
     first = code.co_varnames[0] if code.co_argcount and code.co_varnames else None
@@ -335,6 +355,8 @@ def _read(code: types.CodeType) -> _Facts:
             continue
         if chain:
             (frees if into is frees else reads).add(tuple(chain))
+            if into is reads and len(chain) == 2 and chain[1] in _CHANGING:
+                changes.add(chain[0])
         chain, into = [], None
         if name in {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}:
             chain, into = [value], reads
@@ -357,6 +379,7 @@ def _read(code: types.CodeType) -> _Facts:
         rebound |= facts.globals
         nonlocals |= facts.nonlocals
         attributes |= facts.attributes
+        changes |= facts.changes
     return _Facts(
         "".join(text),
         frozenset(reads),
@@ -365,12 +388,14 @@ def _read(code: types.CodeType) -> _Facts:
         frozenset(rebound),
         frozenset(nonlocals),
         frozenset(attributes),
+        frozenset(changes),
     )
 
 
 class _Rebound(NamedTuple):
     names: set[str]
     attributes: set[str]
+    changes: set[str]
 
 
 def _functions_in(value: Any) -> Iterator[_Function]:
@@ -387,7 +412,7 @@ def _functions_in(value: Any) -> Iterator[_Function]:
 
 def _rebound(scope: dict[str, Any]) -> _Rebound:
     """What the functions of a module assign while the program runs: such values are no code."""
-    names, attributes = set[str](), set[str]()
+    names, attributes, changes = set[str](), set[str](), set[str]()
     for value in list(scope.values()):
         entries: Iterable[Any] = (value,)
         if type(value) is not _Function and _is(value, type) and value.__module__ == scope.get("__name__"):
@@ -396,10 +421,11 @@ def _rebound(scope: dict[str, Any]) -> _Rebound:
             for function in _functions_in(entry):
                 if function.__globals__ is scope:
                     facts = _facts(function.__code__)
-                    if facts.globals or facts.attributes:
+                    if facts.globals or facts.attributes or facts.changes:
                         names |= facts.globals
                         attributes |= facts.attributes
-    return _Rebound(names, attributes)
+                        changes |= facts.changes
+    return _Rebound(names, attributes, changes)
 
 
 # The walk
@@ -658,6 +684,8 @@ class _Walk:
             return "module"  # __name__, __file__: not the same everywhere
         if name in self._rebound(scope).names:
             return "rebound"
+        if type(value) in {list, dict, set} and name in self._rebound(scope).changes and not _holds_code(value):
+            return "changed as it runs"
         self.budget = _MOST_ITEMS
         text = self._reference(value, capitals=name.isupper())
         if _has_code(value):
@@ -712,6 +740,12 @@ def _has_code(value: Any) -> bool:
         or _of_type(value, "__kitaru_boundary__") is True
         or _is(_attribute(value, "__wrapped__"), _Function)
     )
+
+
+def _holds_code(container: Any) -> bool:
+    """Whether a container is a registry: of functions or classes, which are code wherever they were put."""
+    items = container.values() if type(container) is dict else container
+    return any(_has_code(item) for item in list(items)[:_MOST_ITEMS])
 
 
 def _hash(text: str) -> str:

@@ -65,8 +65,8 @@ class Options:
             raise UsageError(f'on_drift={self.on_drift!r}: write "reuse", "rerun" or "error"')
         if self.inputs not in {"check", "recorded"}:
             raise UsageError(f'inputs={self.inputs!r}: write "recorded", or leave it out')
-        if self.max_workers < 1:
-            raise UsageError(f"max_workers={self.max_workers}: at least one worker is needed")
+        if not isinstance(self.max_workers, int) or self.max_workers < 1:
+            raise UsageError(f"max_workers={self.max_workers!r}: at least one worker is needed")
 
 
 class Flow(Generic[P, R]):
@@ -154,8 +154,8 @@ class Flow(Generic[P, R]):
                 f"{self.name}.run() inside of a flow would be an execution apart: call {self.name}(…), and it is a "
                 "step of this one"
             )
-        options = _named(self._options, self.name)
         self.signature.signature.bind(*args, **kwargs)  # a wrong call is refused before anything is recorded
+        options = _named(self._options, self.name)
         return _start(_Run(self, options, args, kwargs))
 
     def __repr__(self) -> str:
@@ -217,6 +217,11 @@ class _Environment:
 
 def _named(options: Options, flow_name: str) -> Options:
     exec_id = os.environ.get("KITARU_EXEC_ID")
+    inputs = os.environ.get("KITARU_INPUTS")
+    if inputs and options.inputs == "check":
+        if inputs not in {"check", "recorded"}:
+            raise UsageError(f'KITARU_INPUTS is {inputs!r}: write "recorded", or leave it out')
+        options = replace(options, inputs=inputs)
     if options.exec_id is not None or not exec_id:
         return options
     if _Environment.used_by is not None:
@@ -224,8 +229,7 @@ def _named(options: Options, flow_name: str) -> Options:
             f"KITARU_EXEC_ID={exec_id} names one execution, and {_Environment.used_by} has run under it in this "
             f"process: give {flow_name} a name of its own with {flow_name}.options(exec_id=…).run(…)"
         )
-    inputs = os.environ.get("KITARU_INPUTS", options.inputs)
-    options = replace(options, exec_id=exec_id, inputs=inputs)
+    options = replace(options, exec_id=exec_id)
     _Environment.used_by = flow_name
     return options
 
@@ -377,14 +381,14 @@ def _open(run: _Run, handle: Handle) -> Engine | None:
     if claimed.journal is None:
         _ended(handle, claimed, store, begun)
         return None
-    if run.kwargs is None or (options.inputs == "recorded" and claimed.state.begun is not None):
-        try:
-            run.args, run.kwargs = of.signature.call(_recorded_inputs(store, claimed.reading, begun, of.name))
-        except BaseException:
-            _refuse(claimed)
-            raise
-    settings = Settings(options.on_drift, options.max_workers)
-    return Engine(store, claimed, begun, settings=settings, clock=clock, code=code, say=say)
+    try:
+        if run.kwargs is None or (options.inputs == "recorded" and claimed.state.begun is not None):
+            run.args, run.kwargs = of.signature.call(_recorded_inputs(store, claimed.reading, begun, of))
+        settings = Settings(options.on_drift, options.max_workers)
+        return Engine(store, claimed, begun, settings=settings, clock=clock, code=code, say=say)
+    except BaseException:
+        _refuse(claimed)
+        raise
 
 
 def _refuse(claimed: Claimed) -> None:
@@ -392,9 +396,15 @@ def _refuse(claimed: Claimed) -> None:
     from .records import Release
 
     assert claimed.journal is not None
+    assert claimed.beat is not None
     status = claimed.state.status if claimed.state.status not in {"running", "pending"} else "interrupted"
-    claimed.journal.add(Release(status, "its inputs could not be loaded"))
-    claimed.journal.flush()
+    try:
+        claimed.journal.add(Release(status, "its inputs could not be loaded"))
+        claimed.journal.flush()
+    except Halt:
+        claimed.beat.end()
+    else:
+        claimed.beat.end(status)
 
 
 def _budget() -> float:
@@ -454,9 +464,11 @@ def _differ(exec_id: str, begun: Begun, now: Begun) -> str:
     )
 
 
-def _recorded_inputs(store: Store, reading: Reading, begun: Begun, name: str) -> dict[str, Any]:
-    trusted, out = is_trusted(store), {}
+def _recorded_inputs(store: Store, reading: Reading, begun: Begun, of: Flow[..., Any]) -> dict[str, Any]:
+    trusted, name, out = is_trusted(store), of.name, {}
     for argument, value in begun.arguments:
+        if argument not in of.signature.signature.parameters:
+            continue  # a free variable of a closure: the code has it
         if value.kind == "reference":
             raise CodeNotFoundError(
                 f"{name} was begun with {argument}={preview_line(dict(value.preview), 60)}, which is no data and was "

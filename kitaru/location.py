@@ -339,8 +339,8 @@ def is_trusted(store: Store) -> bool:
 
     Memory is trusted, and so is a folder that belongs to this user and that not everybody may write to. Any
     other store is trusted where this user said so: by `KITARU_TRUST` (addresses that it begins with, in whole
-    path components, separated by commas; or `1` for all), or by `trust = ["s3://bucket/prefix"]` in
-    `[tool.kitaru]` of pyproject.toml.
+    path components, separated by commas; or `1` for all). A file in the project cannot say so: it comes with
+    whatever was cloned, and is not this user's word.
     """
     parts = urlsplit(store.url)
     if parts.scheme == "memory" or (parts.scheme == "file" and _is_own_folder(unquote(parts.path))):
@@ -348,10 +348,7 @@ def is_trusted(store: Store) -> bool:
     said = os.environ.get("KITARU_TRUST", "").strip()
     if said == "1":
         return True
-    listed = _settings()[1].get("trust", [])
-    if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
-        raise UsageError('pyproject.toml: [tool.kitaru] trust is no list of addresses: write trust = ["s3://…"].')
-    return any(_covers(entry.strip(), store.url) for entry in (*said.split(","), *listed) if entry.strip())
+    return any(_covers(entry.strip(), store.url) for entry in said.split(",") if entry.strip())
 
 
 def _is_own_folder(path: str) -> bool:

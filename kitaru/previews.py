@@ -11,7 +11,7 @@ import datetime as dt
 import enum
 import itertools
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .codecs import Reference, state
@@ -19,9 +19,9 @@ from .codecs.types import name_of
 
 __all__ = ["preview", "preview_line"]
 
-_TEXT = 300  # bytes of the text in UTF-8; with the type's name and the rest it stays below 500
+_TEXT = 240  # bytes of the text in UTF-8; with the type's name and the rest it stays below 500
 _TYPE = 100  # characters of a type's name, shown as ASCII
-_ITEMS, _DEPTH, _WORDS = 6, 3, 80  # of each container; levels; characters of each inner text
+_ITEMS, _INNER, _DEPTH, _WORDS = 5, 3, 3, 80  # of the outer container; of each inner; levels; characters of a text
 _EXACT_REPR = {bool, float, complex, type(None), type(...), dt.date, dt.timedelta}
 _EVERYDAY = {dict, list, str, int, float, bool, type(None), tuple, bytes}
 _SIZED: frozenset[type] = frozenset(state.BUILTIN_BASES) - {int, float, complex}
@@ -98,8 +98,8 @@ def _length(value: Any) -> int | None:
     cls = type(value)
     if cls in _SIZED:
         return len(value)
-    base = state.builtin_base(cls)
-    return base.__len__(value) if base in _SIZED else None  # type: ignore[union-attr]
+    base: Any = state.builtin_base(cls)
+    return base.__len__(value) if base in _SIZED else None
 
 
 def _cut(text: str) -> str:
@@ -133,7 +133,7 @@ def _items(items: Iterable[Any], count: int, depth: int, room: int, around: tupl
     if depth >= _DEPTH and count:
         return f"{left}…{right}"
     parts = []
-    for item in itertools.islice(items, _ITEMS):
+    for item in itertools.islice(items, _INNER if depth else _ITEMS):
         text = _glance(item, depth + 1, room)
         parts.append(text)
         room -= len(text) + 2
@@ -141,17 +141,25 @@ def _items(items: Iterable[Any], count: int, depth: int, room: int, around: tupl
             break
     if len(parts) < count:
         parts.append("…")
+    elif "{" in left:
+        parts.sort()  # a set's own order is the hash seed's
     return f"{left}{', '.join(parts)}{',' if left == '(' and count == 1 else ''}{right}"
 
 
 def _pairs(
-    pairs: Iterable[tuple[Any, Any]], count: int, depth: int, room: int, around: tuple[str, str], *, fields: bool = False
+    pairs: Iterable[tuple[Any, Any]],
+    count: int,
+    depth: int,
+    room: int,
+    around: tuple[str, str],
+    *,
+    fields: bool = False,
 ) -> str:
     left, right = around
     if depth >= _DEPTH and count:
         return f"{left}…{right}"
     parts = []
-    for key, item in itertools.islice(pairs, 2 * _ITEMS):
+    for key, item in itertools.islice(pairs, 2 * (_INNER if depth else _ITEMS)):
         name = f"{printable(str(key)[:_WORDS])}=" if fields else f"{_glance(key, depth + 1, room)}: "
         room -= len(name) + 2
         text = name + _glance(item, depth + 1, room)
@@ -170,7 +178,7 @@ def _other(value: Any, depth: int, room: int) -> str:
         return f"<class {_type_name(value)}>"
     if cls is Reference:
         return printable(repr(value)[: 2 * _WORDS])
-    if (write := _TEXTS.get(name_of(cls))) is not None:
+    if (write := _TEXTS.get(name_of(cls).replace("pathlib._local:", "pathlib:"))) is not None:
         return printable(write(value)[: 2 * _WORDS])
     name = _short_name(cls)
     if enum.Enum in cls.__mro__ and isinstance(value._name_, str):
@@ -230,7 +238,7 @@ def _moment(value: Any) -> str:
     return str(value.replace(tzinfo=None).isoformat())  # another zone is the user's own code
 
 
-_TEXTS = {
+_TEXTS: dict[str, Callable[[Any], str]] = {
     "datetime:datetime": _moment,
     "datetime:time": _moment,
     "datetime:timezone": repr,

@@ -471,3 +471,23 @@ def test_cells_of_a_shell_are_compared_by_what_was_run_last():
 
 def test_the_examples_run():
     assert doctest.testmod(fingerprints).failed == 0
+
+
+SEEN: list[int] = []
+TABLE = {"a": 1}
+
+
+def notes_what_it_sees(n: int) -> int:
+    SEEN.append(n)
+    return n + TABLE["a"]
+
+
+def test_a_container_that_the_module_changes_as_it_runs_is_no_code() -> None:
+    before = fingerprint(notes_what_it_sees)
+    notes_what_it_sees(1)
+    assert fingerprint(notes_what_it_sees) == before
+    TABLE["a"] = 2
+    try:
+        assert changed(before.parts, fingerprint(notes_what_it_sees).parts) == [".:TABLE"]
+    finally:
+        TABLE["a"] = 1

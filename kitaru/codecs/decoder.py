@@ -8,7 +8,7 @@ is a key of a dict or an item of a set.
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import enum
 import functools
 import operator
@@ -143,14 +143,14 @@ def _has_reference(value: Any) -> bool:
 
 def _when(cls: type[Any], text: Any, fold: Any, zone: Any) -> Any:
     made = cls.fromisoformat(_exact(text, str))
-    if made.tzinfo is not None or not (zone is None or isinstance(zone, datetime.tzinfo)):
+    if made.tzinfo is not None or not (zone is None or isinstance(zone, dt.tzinfo)):
         raise ValueError("a zone where none can be")
     return made.replace(fold=_exact(fold, int), tzinfo=zone)
 
 
 def _timezone(seconds: Any, microseconds: Any, name: Any) -> Any:
-    offset = datetime.timedelta(seconds=_exact(seconds, int), microseconds=_exact(microseconds, int))
-    return datetime.timezone(offset) if name is None else datetime.timezone(offset, _exact(name, str))
+    offset = dt.timedelta(seconds=_exact(seconds, int), microseconds=_exact(microseconds, int))
+    return dt.timezone(offset) if name is None else dt.timezone(offset, _exact(name, str))
 
 
 def _zoneinfo(key: Any) -> Any:
@@ -183,8 +183,12 @@ def _uuid(text: Any) -> Any:
 def _path(name: Any, text: Any) -> Any:
     import pathlib
 
-    kinds = {c.__name__: c for c in (pathlib.PosixPath, pathlib.PurePosixPath)}
-    kinds |= {c.__name__: c for c in (pathlib.WindowsPath, pathlib.PureWindowsPath)}
+    kinds: dict[str, type[pathlib.PurePath]] = {
+        "PosixPath": pathlib.PosixPath,
+        "PurePosixPath": pathlib.PurePosixPath,
+        "PureWindowsPath": pathlib.PureWindowsPath,
+        "WindowsPath": pathlib.WindowsPath,
+    }
     try:
         return kinds[_exact(name, str)](_exact(text, str))
     except NotImplementedError as error:
@@ -215,7 +219,7 @@ def _int(text: Any) -> int:
 
 def _str(raw: Any) -> str:
     text: str = _exact(raw, bytes).decode("utf-8", "surrogatepass")
-    if text.isascii():
+    if not any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError("it has no surrogates")
     return text
 
@@ -237,9 +241,7 @@ def _generic(self: _Values, origin: Any, *args: Any) -> Any:
         return types.GenericAlias(cls, args)
     base = next(b for b in cls.__mro__ if b.__module__ == "pydantic.main" and b.__name__ == "BaseModel")
     if cls.__class_getitem__.__func__ is not base.__class_getitem__.__func__:
-        raise CodeNotFoundError(
-            f"{origin} builds its parametrised classes itself, so a recorded one cannot be had"
-        )
+        raise CodeNotFoundError(f"{origin} builds its parametrised classes itself, so a recorded one cannot be had")
     return cls[args if len(args) != 1 else args[0]]
 
 
@@ -262,18 +264,15 @@ def _enum(self: _Values, name: Any, value: Any) -> Any:
         plain_lookup = type(cls).__call__ is enum.EnumType.__call__
         if plain_lookup and cls._missing_.__func__ is enum.Flag._missing_.__func__:  # type: ignore[attr-defined]
             return cls(value)
-    raise CodeNotFoundError(
-        f"{name} has no member with the value {value!r:.80} any more: load it with its old code"
-    )
+    raise CodeNotFoundError(f"{name} has no member with the value {value!r:.80} any more: load it with its old code")
 
 
 def _namedtuple(self: _Values, name: Any, *items: Any) -> Any:
-    cls: Any = self.find(
-        name, lambda c: state.builtin_base(c) is tuple and hasattr(c, "_fields"), "a named tuple"
-    )
+    cls: Any = self.find(name, lambda c: state.builtin_base(c) is tuple and hasattr(c, "_fields"), "a named tuple")
     if len(items) != len(cls._fields):
         raise CodeNotFoundError(
-            f"a recorded {name} has {len(items)} fields, and the class has {len(cls._fields)} now: load it with its old code"
+            f"a recorded {name} has {len(items)} fields, and the class has {len(cls._fields)} now: "
+            "load it with its old code"
         )
     return tuple.__new__(cls, items)
 
@@ -286,7 +285,7 @@ def _dataclass(self: _Values, name: Any, held: Any) -> Any:
 def _pydantic(self: _Values, name: Any, held: Any, given: Any, extra: Any, private: Any) -> Any:
     cls = self.find(name, opaque.is_pydantic, "a pydantic model")
     given = set(_exact(held, dict) if given is None else _exact(given, list))
-    made = object.__new__(cls)
+    made: Any = object.__new__(cls)
     own = {"__pydantic_fields_set__": given, "__pydantic_extra__": extra, "__pydantic_private__": private}
     for part in (extra, private):
         _exact(part, dict, type(None))
@@ -342,8 +341,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "bytearray": _plain(lambda raw: bytearray(_exact(raw, bytes))),
     "complex": _plain(lambda real, imag: complex(_exact(real, float), _exact(imag, float))),
     "dataclass": _dataclass,
-    "date": _plain(lambda text: datetime.date.fromisoformat(_exact(text, str))),
-    "datetime": _plain(functools.partial(_when, datetime.datetime)),
+    "date": _plain(lambda text: dt.date.fromisoformat(_exact(text, str))),
+    "datetime": _plain(functools.partial(_when, dt.datetime)),
     "decimal": _plain(_decimal),
     "defaultdict": _plain(_defaultdict),
     "deque": _plain(_deque),
@@ -366,8 +365,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "slice": _plain(slice),
     "str": _plain(_str),
     "sub": _sub,
-    "time": _plain(functools.partial(_when, datetime.time)),
-    "timedelta": _plain(lambda d, s, us: datetime.timedelta(_exact(d, int), _exact(s, int), _exact(us, int))),
+    "time": _plain(functools.partial(_when, dt.time)),
+    "timedelta": _plain(lambda d, s, us: dt.timedelta(_exact(d, int), _exact(s, int), _exact(us, int))),
     "timezone": _plain(_timezone),
     "tuple": _plain(lambda *items: items),
     "type": _type,
@@ -377,5 +376,6 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 }
 # Read from text and numbers by constructors that take more than one spelling.
 _CHECKED = frozenset({
-    "date", "datetime", "decimal", "fraction", "int", "path", "str", "time", "timedelta", "timezone", "uuid", "zoneinfo",
+    "date", "datetime", "decimal", "fraction", "int", "path", "str", "time", "timedelta", "timezone",
+    "uuid", "zoneinfo",
 })  # fmt: skip

@@ -13,6 +13,7 @@ from ..errors import UnrecordableValueError
 from . import opaque
 from .forms import Form, NoDataFormError, form, reference
 from .node import EXACT, MAX_DEPTH, array_head, map_head, tag_bytes, tag_item
+from .places import shortened, subscript
 from .readable import kind_of
 from .types import name_of
 
@@ -51,7 +52,8 @@ def encode(value: Any, *, place: str = "output", otherwise: Otherwise = "pickle"
         What an error calls it: "output" leads to ``output["rows"][3].client``.
     otherwise
         What becomes of a part that has no data form. "pickle": the whole value is pickled. "refer": the part
-        counts by its type and name, the rest is data; nothing fails but what is too deep. "refuse": an error.
+        counts by its type and name, or by its pickle (arrays, frames, images, patterns); the rest is data, and
+        nothing fails but what is too deep. "refuse": an error.
 
     Raises
     ------
@@ -80,9 +82,9 @@ def encode(value: Any, *, place: str = "output", otherwise: Otherwise = "pickle"
 def unrecordable(part: Any, place: str) -> UnrecordableValueError:
     """The error that names a part without a data form."""
     return UnrecordableValueError(
-        f"{place} is a {name_of(type(part))}, which cannot be recorded. Give plain data instead (text, numbers, "
-        "lists, dicts, dataclasses, pydantic models), leave it out, or hand on what it is made from, such as a "
-        "path, an address or an identifier"
+        f"{shortened(place)} is a {name_of(type(part))}, which cannot be recorded. Give plain data instead "
+        "(text, numbers, lists, dicts, dataclasses, pydantic models), leave it out, or hand on what it "
+        "is made from, such as a path, an address or an identifier"
     )
 
 
@@ -121,11 +123,9 @@ def _fast(value: Any, *, refer: bool) -> bytes | None:
 
     try:
         data = ormsgpack.packb(value, hook, EXACT)
-    except TypeError:  # too deep, a key that is no str, a surrogate, or whatever the hook raised
+        return None if _BIN_OR_EXT(data) and _is_ambiguous(value, forms) else data
+    except Exception:  # too deep, a key that is no str, a surrogate, a class that has no hash, or what the hook raised
         return None
-    if _BIN_OR_EXT(data) and _is_ambiguous(value, forms):
-        return None
-    return data
 
 
 def _packed_atom(part: Any) -> bytes:
@@ -191,7 +191,7 @@ def _by_hand(value: Any, place: str, *, refer: bool) -> bytes:
         part = stack[-1].children[stack[-1].at - 1] if stack else value
         raise _NotDataError(part, place + _where(stack)) from None
     except _RefusedError as error:
-        raise UnrecordableValueError(f"{place}{_where(stack)} {error}") from None
+        raise UnrecordableValueError(f"{shortened(place + _where(stack))} {error}") from None
     return b"".join(out)
 
 
@@ -202,7 +202,7 @@ class _RefusedError(Exception):
 def _write(part: Any, out: list[bytes], stack: list[_Open], path: set[int], *, refer: bool) -> None:
     """Append `part` if it is an atom, else its head, and open it."""
     cls = type(part)
-    if cls in _ATOMS:
+    if cls is str or cls is int or cls is float or cls is bool or cls is bytes or part is None:
         try:
             out.append(_packed_atom(part))
             return
@@ -272,7 +272,7 @@ def _where(stack: list[_Open]) -> str:
         elif frame.name in ("slice", "range"):
             place += f".{('start', 'stop', 'step')[at]}"
         inside = frame.name if _STATE_AT.get(frame.name) == at else ""
-    return place if len(place) <= 200 else f"{place[:90]} … {place[-90:]}"
+    return place
 
 
 def _key(frame: _Open, at: int) -> str:
@@ -285,6 +285,4 @@ def _key(frame: _Open, at: int) -> str:
         key = frame.children[at - at % 2]
     if at % 2 == 0:
         return ".keys()"
-    if type(key) is str:
-        return f'["{key[:80]}"]' if key.isprintable() and '"' not in key else f"[{key[:80]!r}]"
-    return f"[{key!r:.80}]" if type(key) in (int, bool, float, bytes, type(None)) else f"[key {at // 2}]"
+    return subscript(key, f"key {at // 2}")

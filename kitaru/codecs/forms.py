@@ -8,8 +8,9 @@ builtin content through the builtin type's own methods.
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import enum
+import functools
 import itertools
 import sys
 import types
@@ -24,12 +25,16 @@ __all__ = ["NoDataFormError", "Reference", "form", "reference"]
 Form = list[Any]
 Former = Callable[[Any, bool], Form]
 
-# Their state lies in buffers that are no data yet, and counting them by type alone would reuse stale results.
-_BY_CONTENT = frozenset({"PIL", "numpy", "pandas", "polars", "pyarrow"})
+# Libraries whose values lie in buffers, which are no data yet.
+_BUFFERS = frozenset({"PIL", "numpy", "pandas", "polars", "pyarrow"})
+# As arguments these count by their pickle: by type alone, a step would reuse a stale result in silence.
+_BY_CONTENT = _BUFFERS | {
+    "argparse", "array", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "re", "types", "uuid",
+}  # fmt: skip
 
 
 class NoDataFormError(Exception):
-    """This value has no data form."""
+    """A value has no data form."""
 
 
 class Reference(NamedTuple):
@@ -52,20 +57,14 @@ def form(value: Any, refer: bool) -> Form:
     With `refer` it is an argument: a class that is not found again by its name keeps its fields, and what has no
     data form is a reference. Raises `NoDataFormError` without. The items of a set are in no order yet.
     """
-    cls = type(value)
-    former = _FORMERS.get(cls)
-    if former is None:
-        former = _former_of(cls)
-        if len(_FORMERS) > 10_000:  # classes made in a loop are not kept alive for ever
-            _FORMERS.clear()
-            _FORMERS.update(_BUILTIN)
-        _FORMERS[cls] = former
+    cls: Any = type(value)
     try:
+        former = _BUILTIN.get(cls) or _former_of(cls)
         return former(value, refer)
-    except NoDataFormError:
-        if not refer:
-            raise
-    return reference(value)
+    except Exception as error:  # a metaclass or a descriptor may raise anything
+        if refer:
+            return reference(value)
+        raise NoDataFormError from error
 
 
 def reference(value: Any, name: str | None = None) -> Form:
@@ -74,9 +73,15 @@ def reference(value: Any, name: str | None = None) -> Form:
     if any(_package(base) in _BY_CONTENT for base in cls.__mro__):
         try:
             return ["pickle", opaque.dumps(value)]
-        except Exception:  # a frame of locks: by type, like any other
-            pass
-    return ["reference", _text(name_of(cls)), name or _own_name(value)]
+        except Exception:  # an array of locks
+            return ["reference", _text(name_of(cls)), name]
+    if cls is functools.partial:
+        return ["tuple", Reference("functools:partial"), value.func, value.args, value.keywords]
+    try:
+        own = _own_name(value)
+    except Exception:  # its class has no hash
+        own = None
+    return ["reference", _text(name_of(cls)), name or own]
 
 
 def _package(cls: type) -> str:
@@ -88,7 +93,7 @@ def _text(name: str) -> str:
 
 
 def _own_name(value: Any) -> str | None:
-    if isinstance(value, type):
+    if issubclass(type(value), type):
         return _text(name_of(value))
     if type(value) is types.MethodType:
         value = value.__func__
@@ -125,7 +130,7 @@ def _when(name: str) -> Callable[[Any, bool], Form]:
     def former(v: Any, _: bool) -> Form:
         zone = v.tzinfo
         if zone is not None:
-            if type(zone) is not datetime.timezone and _full_name(type(zone)) != "zoneinfo:ZoneInfo":
+            if type(zone) is not dt.timezone and _full_name(type(zone)) != "zoneinfo:ZoneInfo":
                 raise NoDataFormError
             v = v.replace(tzinfo=None)
         return [name, v.isoformat(), v.fold, zone]
@@ -137,7 +142,7 @@ def _full_name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _timezone(v: datetime.timezone, _: bool) -> Form:
+def _timezone(v: dt.timezone, _: bool) -> Form:
     offset, *name = v.__getinitargs__()  # type: ignore[attr-defined]
     return ["timezone", offset.days * 86400 + offset.seconds, offset.microseconds, *(name or [None])]
 
@@ -178,11 +183,11 @@ _BUILTIN: dict[type, Former] = {
     range: _simple("range", lambda v: (v.start, v.stop, v.step)),
     slice: _simple("slice", lambda v: (v.start, v.stop, v.step)),
     type(...): _simple("ellipsis", lambda _: ()),
-    datetime.date: _simple("date", lambda v: (v.isoformat(),)),
-    datetime.time: _when("time"),
-    datetime.datetime: _when("datetime"),
-    datetime.timedelta: _simple("timedelta", lambda v: (v.days, v.seconds, v.microseconds)),
-    datetime.timezone: _timezone,
+    dt.date: _simple("date", lambda v: (v.isoformat(),)),
+    dt.time: _when("time"),
+    dt.datetime: _when("datetime"),
+    dt.timedelta: _simple("timedelta", lambda v: (v.days, v.seconds, v.microseconds)),
+    dt.timezone: _timezone,
     collections.OrderedDict: _pairs("odict"),
     collections.defaultdict: _defaultdict,
     collections.deque: _simple("deque", lambda v: (v.maxlen, *v)),
@@ -190,7 +195,6 @@ _BUILTIN: dict[type, Former] = {
     types.UnionType: _union,
     Reference: _simple("reference", lambda v: (v.type, v.name)),
 }
-_FORMERS: dict[type, Former] = dict(_BUILTIN)
 
 # Modules that need not be loaded for this: a value of theirs has loaded them.
 _LOADED_LATER: dict[str, Former] = {
@@ -212,7 +216,7 @@ _LOADED_LATER: dict[str, Former] = {
 def _named(cls: type, refer: bool) -> Any:
     """What stands for a class as the TYPE of a form: its name, or the generic class and its arguments."""
     if opaque.is_pydantic(cls):
-        made = cls.__pydantic_generic_metadata__
+        made = cls.__pydantic_generic_metadata__  # type: ignore[attr-defined]
         if made["args"]:
             if not (refer or is_found(made["origin"])):
                 raise NoDataFormError
@@ -229,10 +233,10 @@ class GenericName(NamedTuple):
     args: tuple[Any, ...]
 
 
-_BUILTIN[GenericName] = _FORMERS[GenericName] = _simple("generic", lambda v: (v.origin, *v.args))
+_BUILTIN[GenericName] = _simple("generic", lambda v: (v.origin, *v.args))
 
 
-def _class(v: type, refer: bool) -> Form:
+def _class(v: Any, _: bool) -> Form:
     if opaque.is_pydantic(v) and v.__pydantic_generic_metadata__["args"]:
         name = _named(v, refer=False)
         return ["generic", name.origin, *name.args]
@@ -244,7 +248,7 @@ def _class(v: type, refer: bool) -> Form:
 def _enum(v: enum.Enum, refer: bool) -> Form:
     cls = type(v)
     members = cls._member_map_
-    if members.get(v._name_) is not v and not isinstance(v, enum.Flag):  # type: ignore[comparison-overlap]
+    if members.get(v._name_) is not v and not isinstance(v, enum.Flag):
         raise NoDataFormError
     return ["enum", _named(cls, refer), v._value_]
 
@@ -271,7 +275,7 @@ def _exception(v: BaseException, refer: bool) -> Form:
 def _fields(v: Any, refer: bool) -> Form:
     cls = type(v)
     held = state.of(v)
-    names = [n for n in state.field_names(cls) if n in held]
+    names = [n for n in state.field_names(cls) or () if n in held]
     rest = [n for n in held if n not in names] if len(names) < len(held) else ()
     return ["dataclass", _named(cls, refer), {n: held[n] for n in (*names, *rest)}]
 
@@ -288,9 +292,10 @@ def _none(_v: Any, _refer: bool) -> Form:
     raise NoDataFormError
 
 
-def _former_of(cls: type) -> Former:
+@functools.lru_cache(maxsize=10_000)  # classes made in a loop are not kept alive for ever
+def _former_of(cls: Any) -> Former:
     """How values of `cls` are written: decided once, by its bases."""
-    name = _full_name(cls) if type(cls.__module__) is str else "?"
+    name = f"{_package(cls)}:{cls.__qualname__}"  # a path's own module is a private one from Python 3.13 on
     if name in _LOADED_LATER:
         module, _, qualname = name.partition(":")
         if getattr(sys.modules.get(module), qualname, None) is cls:
@@ -299,7 +304,7 @@ def _former_of(cls: type) -> Former:
         return _class
     if enum.Enum in cls.__mro__:
         return _enum
-    if any(_package(base) in _BY_CONTENT for base in cls.__mro__) or state.has_hidden(cls):
+    if any(_package(base) in _BUFFERS for base in cls.__mro__) or state.has_hidden(cls):
         return _none
     if BaseException in cls.__mro__:
         return _exception

@@ -7,7 +7,7 @@ form, so that one value has exactly one spelling:
 plain value               msgpack
 ========================  ======================================================================================
 `None`, `True`, `False`   nil, true, false
-`int`, -2^63 … 2^64 - 1   the shortest of fixint, uint 8–64 (from 0 up), int 8–64 (below 0)
+`int`, -2^63 … 2^64 - 1   the shortest of fixint, uint 8 to 64 (from 0 up), int 8 to 64 (below 0)
 `float`                   float 64, its bits as they are (the payload of a NaN, the sign of a zero); never float 32
 `str`                     str, UTF-8
 `bytes`                   bin
@@ -174,11 +174,7 @@ def read(data: bytes, build: Builder) -> Any:
         elif code in (0xC0, 0xC2, 0xC3):
             x = None if code == 0xC0 else code == 0xC3
         elif 0xA0 <= code < 0xC0 or 0xD9 <= code <= 0xDB:
-            count, at = (
-                (code & 31, at)
-                if code < 0xC0
-                else _count(data, at, 1 << (code - 0xD9), (32, 1 << 8, 1 << 16))
-            )
+            count, at = (code & 31, at) if code < 0xC0 else _count(data, at, 1 << (code - 0xD9), (32, 1 << 8, 1 << 16))
             try:
                 x = str(_take(data, at, count), "utf-8")
             except UnicodeDecodeError:
@@ -277,9 +273,7 @@ def _extension(data: bytes, at: int, code: int, start: int) -> tuple[str, int]:
         raise damaged(f"no item begins with 0x{code:02x}", start)
     kind = _take(data, at, 1)[0]
     if kind in (REF, RUN, CHUNK):
-        raise damaged(
-            f"it has a part of its own (extension {kind}): written by a newer Kitaru, or damaged", start
-        )
+        raise damaged(f"it has a part of its own (extension {kind}): written by a newer Kitaru, or damaged", start)
     if kind != TAG:
         raise damaged(f"unknown extension {kind}", start)
     try:

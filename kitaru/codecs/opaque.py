@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CodeNotFoundError, UnrecordableValueError, UntrustedValueError
 from . import state
 from .node import damaged
+from .places import subscript
 from .types import aliased_modules, name_of
 
 __all__ = ["dumps", "guilty", "is_live", "is_pydantic", "loads"]
@@ -71,7 +72,7 @@ def loads(data: bytes, *, trusted: bool) -> Any:
     if not trusted:
         raise UntrustedValueError(
             "this value was pickled, and loading it would run code from a store that is not trusted. "
-            "If you trust everybody who can write there: open it with connect(..., trust=True), or set KITARU_TRUST=1"
+            "If you trust everybody who can write there, set KITARU_TRUST to its address"
         )
     try:
         return pickle.loads(data)  # noqa: S301
@@ -106,14 +107,17 @@ def guilty(value: Any, place: str) -> tuple[Any, str]:
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
     cls = type(value)
-    if is_live(value) or isinstance(value, type | types.ModuleType):
+    if is_live(value) or issubclass(cls, (type, types.ModuleType)):
         return []
     parts: list[tuple[str, Any]] = []
-    if isinstance(value, dict):
-        parts += [(f"[{k!r:.80}]" if type(k) in (str, int) else "[…]", v) for k, v in dict.items(value)]
-    elif isinstance(value, (list, tuple)):
-        parts += [(f"[{i}]", v) for i, v in enumerate(tuple(value))]
-    elif isinstance(value, (set, frozenset)):
+    if issubclass(cls, dict):
+        parts += [(subscript(k), v) for k, v in dict.items(value)]
+    elif issubclass(cls, (list, tuple)):
+        parts += [
+            (f"[{i}]", v)
+            for i, v in enumerate(list.__iter__(value) if issubclass(cls, list) else tuple.__iter__(value))
+        ]
+    elif issubclass(cls, (set, frozenset)):
         parts += [("{…}", v) for v in value]
     if cls is types.FunctionType:
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):

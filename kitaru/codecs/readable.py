@@ -16,7 +16,7 @@ _REFERENCE = array_head(3) + tag_bytes("reference")
 
 
 def kind_of(data: bytes) -> str:
-    """ "text" | "bytes" | "pickle" | "reference" | "data", as `Encoded.kind`."""
+    """What `Encoded.kind` says of it: "text", "bytes", "pickle", "reference" or "data"."""
     first = data[0] if data else 0
     if 0xA0 <= first < 0xC0 or 0xD9 <= first <= 0xDB:
         return "text"
@@ -55,7 +55,7 @@ def to_json(data: bytes) -> Any:
 class _Search:
     found = False
 
-    def tagged(self, tag: str, items: list[Any]) -> None:
+    def tagged(self, tag: str, items: list[Any]) -> None:  # noqa: ARG002
         self.found |= tag == "pickle"
 
     def mapping(self, pairs: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ class _Builtin(NamedTuple):
     make: Callable[[type, Any], Any]
 
 
-def _filled(base: type, fill: Callable[[Any, Any], Any]) -> Callable[[type, Any], Any]:
+def _filled(base: Any, fill: Callable[[Any, Any], Any]) -> Callable[[type, Any], Any]:
     def make(cls: type, plain: Any) -> Any:
         made = base.__new__(cls)
         fill(made, plain)
@@ -65,12 +65,12 @@ def _fill_default(made: Any, plain: Any) -> None:
 
 
 def _plain_default(v: Any) -> Any:
-    factory = collections.defaultdict.default_factory.__get__(v)  # type: ignore[attr-defined]
+    factory = vars(collections.defaultdict)["default_factory"].__get__(v)
     return collections.defaultdict(factory, dict.items(v))
 
 
 def _plain_deque(v: Any) -> Any:
-    maxlen = collections.deque.maxlen.__get__(v)  # type: ignore[attr-defined]
+    maxlen = vars(collections.deque)["maxlen"].__get__(v)
     return collections.deque(collections.deque.__iter__(v), maxlen)
 
 
@@ -113,9 +113,7 @@ def has_hidden(cls: type) -> bool:
     if not all(base.__flags__ & _HEAP_TYPE or base.__module__ == "builtins" for base in own):
         return True
     visible = sum(isinstance(d, types.MemberDescriptorType) for base in own for d in vars(base).values())
-    return cls.__basicsize__ > solid.__basicsize__ + 8 * (
-        visible + 2
-    )  # two: its dict and its weak references
+    return cls.__basicsize__ > solid.__basicsize__ + 8 * (visible + 2)  # two: its dict and its weak references
 
 
 def field_names(cls: type) -> tuple[str, ...] | None:
@@ -131,7 +129,8 @@ def field_names(cls: type) -> tuple[str, ...] | None:
 
 def of(value: Any) -> dict[str, Any]:
     """The attributes that `value` holds, but for those that a cached property derived."""
-    layout = _layout(type(value))
+    cls: Any = type(value)
+    layout = _layout(cls)
     held = {}
     if layout.slots:
         for name, slot in layout.slots.items():
@@ -164,7 +163,7 @@ def restore(made: Any, held: dict[str, Any]) -> None:
 
     Raises `AttributeError` where it has no room for one.
     """
-    cls = type(made)
+    cls: Any = type(made)
     layout = _layout(cls)
     members = _members(builtin_exception(cls))
     for name, part in held.items():
@@ -198,7 +197,7 @@ def _members(builtin: type | None) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=10_000)
-def _layout(cls: type) -> _Layout:
+def _layout(cls: Any) -> _Layout:
     slots: dict[str, Any] = {}
     dict_of = None
     derived = set(_NO_STATE)

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import os
 import sys
 import threading
 import types
-from pathlib import Path
 
 from ..errors import CodeNotFoundError, KitaruError
 
@@ -27,9 +25,7 @@ _scripts: dict[str, str | None] = {}  # module written as __main__ → real path
 _importing = threading.RLock()
 _module_of = type.__dict__["__module__"].__get__  # past any metaclass that overrides them
 _qualname_of = type.__dict__["__qualname__"].__get__
-_HIDDEN = {
-    c.__qualname__: c for c in vars(types).values() if isinstance(c, type) and c.__module__ == "builtins"
-}
+_HIDDEN = {c.__qualname__: c for c in vars(types).values() if isinstance(c, type) and c.__module__ == "builtins"}
 
 
 def alias(module_name: str) -> None:
@@ -48,7 +44,7 @@ def aliased_modules() -> list[types.ModuleType]:
 
 
 def qualified_name(module: str, qualname: str) -> str:
-    """ "module:qualname", with `__main__` for an aliased module."""
+    """The name "module:qualname", with `__main__` for an aliased module."""
     return f"{_MAIN if module in _scripts else module}:{qualname}"
 
 
@@ -108,6 +104,9 @@ def import_script(path: str | os.PathLike[str]) -> types.ModuleType:
     CodeNotFoundError
         There is no such file, or importing it failed.
     """
+    import importlib.util
+    from pathlib import Path
+
     real = os.path.realpath(path)
     name = f"_kitaru_script_{hashlib.sha256(real.encode(errors='surrogateescape')).hexdigest()[:12]}"
     with _importing:
@@ -139,9 +138,7 @@ def _candidates(name: str, module_name: str, script: str | None) -> list[types.M
         try:
             return [sys.modules.get(module_name) or importlib.import_module(module_name)]
         except (Exception, SystemExit) as error:
-            raise _missing(
-                name, f"importing {module_name} failed with {type(error).__name__}: {error}"
-            ) from error
+            raise _missing(name, f"importing {module_name} failed with {type(error).__name__}: {error}") from error
     main = sys.modules.get(_MAIN)
     mains = [] if main is None else [main]
     if script is None:
