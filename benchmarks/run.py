@@ -1,62 +1,67 @@
-"""What durability costs, beside its floor in the same run.
+"""What durability costs: each workload beside its floor, measured in turns.
 
-    python benchmarks/run.py [--quick] [--write]      from the project's root, with the `test` extra installed
+    python benchmarks/run.py [--quick] [--write] [--only NAMES] [--peers]
 
-Ratios bind, milliseconds do not: machines differ, and are busy. `--quick` runs every workload once, small, and only
-proves that they run. `--write` keeps the table in benchmarks/RESULTS.md.
+From the project's root, with the `test` extra installed. Ratios bind, milliseconds do not: machines differ, and are
+busy. `--quick` runs every workload once, small, and only proves that they run. `--peers` asks LangGraph, Burr and DBOS
+the same (first: `python benchmarks/peers/make_envs.py`). `--write` keeps the tables in benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import shlex
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import workloads as w  # noqa: E402 - after the path
+from benchmarks import workloads as w
+from benchmarks.figures import Figure, comparison_table, figures_table, machine
 
 
-def table(figures: list[w.Figure]) -> str:
-    """Markdown."""
-    lines = ["| workload | Kitaru | floor | ratio | reach | |", "|---|---|---|---|---|---|"]
-    for f in figures:
-        reach = "" if f.reach is None else f"≤ {f.reach:g}" + (" ✓" if f.ratio <= f.reach else " **missed**")
-        lines.append(f"| {f.workload} | {f.figure:.3g} {f.unit} | {f.floor:.3g} {f.unit} | {f.ratio:.2f} | {reach} | {f.note} |")
-    return "\n".join(lines)
+def jobs(*, quick: bool) -> dict[str, Callable[[], list[Figure]]]:
+    """The workloads by name."""
+    n, turns = (100, 1) if quick else (1000, 7)
+    return {
+        "folder": lambda: w.small_step_on_a_folder(n, turns),
+        "s3": lambda: w.small_step_on_s3(n // 5, turns),
+        "far": lambda: w.small_step_on_s3(n // 20, turns, delay=0.02),
+        "requests": lambda: w.requests_on_s3(n),
+        "fan": lambda: w.fan_out(32 if quick else 100, turns),
+        "reuse": lambda: w.reuse(n, turns),
+        "import": lambda: w.import_time(2 if quick else 15),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help=f"some of {', '.join(jobs(quick=True))}; with commas")
+    parser.add_argument("--peers", action="store_true")
     asked = parser.parse_args()
-    n = 50 if asked.quick else 1000
-    jobs: dict[str, Callable[[], list[w.Figure]]] = {
-        "folder": lambda: w.small_step_on_a_folder(max(n, 200)),
-        "s3": lambda: w.small_step_on_s3(max(n // 4, 20)),
-        "far": lambda: w.small_step_on_s3(max(n // 10, 10), delay=0.02),
-        "wide": lambda: w.concurrent_on_s3(n),
-        "fan": lambda: w.fan_out(32 if asked.quick else 100),
-        "reuse": lambda: w.reuse(n),
-        "import": lambda: w.import_time(3 if asked.quick else 15),
-    }
-    figures: list[w.Figure] = []
-    for name, job in jobs.items():
+    chosen = jobs(quick=asked.quick)
+    unknown = set(filter(None, asked.only.split(","))) - set(chosen)
+    if unknown:
+        parser.error(f"no workload is called {', '.join(sorted(unknown))}")
+    figures: list[Figure] = []
+    for name, job in chosen.items():
         if not asked.only or name in asked.only.split(","):
             figures += job()
-    text = table(figures)
+    text = figures_table(figures)
     print(text)
+    if asked.peers:
+        from benchmarks.comparison import PEERS, compare
+
+        compared = comparison_table(compare(100 if asked.quick else 1000, 1 if asked.quick else 5), PEERS)
+        print(compared)
+        text += f"\n\n## Beside the others\n\nEach in its own environment, in turns, medians.\n\n{compared}"
     if asked.write:
-        uname = platform.uname()
-        where = f"{uname.system} {uname.machine}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        head = f"# What durability costs\n\n`python benchmarks/run.py --write`, {time.strftime('%Y-%m-%d')}, {where}.\n"
-        Path(__file__).with_name("RESULTS.md").write_text(f"{head}\nMedians. Ratios bind, milliseconds do not.\n\n{text}\n")
+        head = f"# What durability costs\n\n`python {shlex.join(sys.argv)}`, {machine()}.\n"
+        note = "Medians of turns in which workload and floor alternate. Ratios bind, milliseconds do not."
+        Path(__file__).with_name("RESULTS.md").write_text(f"{head}\n{note}\n\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .context import current
 from .errors import InvalidNameError
 
-__all__ = ["idempotency_key", "load", "log", "save"]
+if TYPE_CHECKING:
+    import os
+
+    import networkx as nx
+
+    from .stores.base import Store
+
+__all__ = ["idempotency_key", "lineage", "load", "log", "save"]
 
 
 def save(name: str, value: Any, type: str | None = None) -> None:  # noqa: A002 - the reference's name
@@ -87,3 +94,44 @@ def load(exec_id: str, name: str | None = None) -> Any:
     from .client import KitaruClient
 
     return KitaruClient().artifacts.get(exec_id if name is None else f"{exec_id}:{name}").load()
+
+
+def lineage(
+    exec_id: str, *, store: str | os.PathLike[str] | Store | None = None, after: bool = True
+) -> nx.MultiDiGraph[str]:
+    """What made which value in an execution, as a graph, from its records alone: no value is loaded.
+
+    Data runs along the edges: the ancestors of a node are what it was made of, its descendants what depends on it.
+
+    Parameters
+    ----------
+    exec_id
+        An exec_id, the start of one that is unique, ``last``, ``last-failed``, or an address.
+    store
+        An address, or an open store; the current one when left out.
+    after
+        Whether steps that no data ties are tied by their order. Leave it out (``after=False``) for questions about
+        data: with it, whatever ran before a step is among the ancestors of that step.
+
+    Returns
+    -------
+    networkx.MultiDiGraph
+        Nodes with a ``kind``: ``execution`` (named EXEC), ``checkpoint`` (``EXEC:classify#2``) and ``artifact``
+        (``sha256:…``), each with what its records say. Edges by the keys ``used``, ``generated``, ``part_of``,
+        ``after``, with ``relation`` and ``role``. A value that was made again after its first use is a node of its
+        own: ``sha256:…/2``.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousNameError
+        With what there is instead.
+
+    Examples
+    --------
+    >>> import kitaru, networkx as nx
+    >>> graph = kitaru.lineage("audit-7f3c", after=False)  # doctest: +SKIP
+    >>> nx.ancestors(graph, "audit-7f3c:classify#2")  # doctest: +SKIP
+    """
+    from .client import KitaruClient
+
+    return KitaruClient(store).executions.get(exec_id).lineage(after=after)

@@ -17,7 +17,7 @@ from .errors import StoreError
 from .ids import from_key_part, to_key_part
 from .stores.base import Store
 
-__all__ = ["Row", "put_status", "rows"]
+__all__ = ["Row", "drop", "put_status", "rows"]
 
 _LATEST = 10**13  # milliseconds; the year 2286
 
@@ -42,10 +42,11 @@ def put_status(store: Store, exec_id: str, flow: str, status: str, *, begun: flo
     return key
 
 
-def drop_status(store: Store, keys: list[str]) -> None:
-    """Delete statuses that newer ones stand for. What stays behind does no harm."""
+def drop(store: Store, keys: list[str]) -> None:
+    """Delete hints that have served. What stays behind does no harm."""
     try:
-        store.delete(keys)
+        if keys:
+            store.delete(keys)
     except StoreError:
         pass
 
@@ -70,7 +71,8 @@ def _row(key: str) -> Row | None:
     """A key as a row; None for a key that no version wrote."""
     try:
         _, reverse, exec_id, name = key.split("/")
-        n, status, flow, at = name.split(".")
+        n, status, rest = name.split(".", 2)
+        flow, _, at = rest.rpartition(".")
         begun = (_LATEST - int(reverse)) / 1000
         return Row(exec_id, from_key_part(flow), status, begun, int(at) / 1000, int(n))
     except ValueError:

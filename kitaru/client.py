@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .catalog import Row, rows
 from .clock import SYSTEM
 from .engine import read_value
-from .errors import AmbiguousNameError, ExecutionEndedError, InvalidNameError, NotFoundError, UsageError
+from .errors import (
+    AmbiguousNameError,
+    CorruptionError,
+    ExecutionEndedError,
+    InvalidNameError,
+    NotFoundError,
+    UsageError,
+)
 from .executions import CheckpointData, ExecutionData, LogLine, read_execution
 from .failures import Failure
 from .flows import Options, resume, settle_recorded
 from .handles import Handle
 from .ids import check_exec_id
 from .journal import Reading, read_journal
+from .lineage_graph import build, to_networkx
 from .location import check_format, current_store, is_trusted, open_store
 from .ownership import looks_alive
 from .previews import preview_line
@@ -27,6 +36,9 @@ from .refs import Ref, format_address, parse_address, parse_ref
 from .segments import journal_key
 from .sources import find_flow
 from .stores.base import Store
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "Artifact",
@@ -128,6 +140,11 @@ class Artifact:
         if data is None:
             key = self.digest
             data = self._execution.store.get(f"blobs/{key[:2]}/{key}")
+        if hashlib.sha256(data).hexdigest() != self.digest:
+            raise CorruptionError(
+                f"{self.name} of {self._execution.exec_id} is not what was recorded: {len(data)} bytes whose SHA-256 "
+                f"is not {self.digest}. It is not shown; restore it from a copy"
+            )
         return codecs.to_json(data)
 
     def _bytes(self) -> bytes | None:
@@ -235,6 +252,10 @@ class Execution:
             out.append(Artifact(self, "result", self.data.result))
         return out
 
+    def lineage(self, *, after: bool = True) -> nx.MultiDiGraph[str]:
+        """What made which value, and what depends on it: see `kitaru.lineage`. No value is loaded."""
+        return to_networkx(build(self.data, after=after))
+
     @property
     def address(self) -> str:
         """The store's address and the exec_id."""
@@ -272,14 +293,14 @@ class Executions:
         wanted = ExecutionStatus(status) if status is not None else None
         out: list[Summary] = []
         for row in rows(self._client.store):
+            if limit is not None and len(out) >= limit:
+                break
             if flow is not None and row.flow != flow:
                 continue
             summary = self._summary(row)
             if summary is None or (wanted is not None and summary.status is not wanted):
                 continue
             out.append(summary)
-            if limit is not None and len(out) >= limit:
-                break
         return out
 
     def _summary(self, row: Row) -> Summary | None:
@@ -444,8 +465,8 @@ class KitaruClient:
                 try:
                     latest = self.open(store, self._exec_id(store, "last"))
                     return _within(latest, parse_ref(name))
-                except (NotFoundError, InvalidNameError):
-                    raise e from None
+                except (NotFoundError, InvalidNameError) as neither:
+                    raise type(e)(f"{e}; {neither}") from None
             if address.store is None and name not in {"last", "last-failed"} and execution.exec_id != name:
                 latest = self.open(store, self._exec_id(store, "last"))
                 try:  # a bare word is a step first

@@ -7,6 +7,7 @@ out, in the one world or in the other.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import hashlib
 import threading
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from . import codecs
 from .clock import Clock
+from .codecs.spans import part_digests
 from .context import IN_ORDER, Frame, current, passed_on, tagged
 from .errors import (
     CorruptionError,
@@ -29,12 +31,14 @@ from .errors import (
     UnrecordableValueError,
     UsageError,
 )
+from .executions import put_together
 from .failures import Failure, raise_again, record
-from .fingerprints import Fingerprint, changed, fingerprint, source_of
+from .fingerprints import Fingerprint, changed
 from .journal import Halt, Journal
+from .lineage_graph import build, dumps, lineage_key
 from .location import is_trusted
 from .matching import Body, Call, Decision, Fork, Spec, View, cut, decide
-from .ownership import Claimed
+from .ownership import Claimed, State
 from .pools import Pools
 from .previews import preview, preview_line
 from .records import (
@@ -70,6 +74,15 @@ class Definition(Protocol):
     timeout: float | None
     type: str | None
     outputs: tuple[str, ...] | None
+    lenient: bool  # an output that cannot be recorded is noted as such, and fails nothing
+
+    def code(self) -> Fingerprint:
+        """The fingerprint of its body."""
+        ...
+
+    def source(self) -> str | None:
+        """The text of its body, where it can be had."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +212,7 @@ class _Drain:
 
 
 @dataclass(slots=True)
-class _Attempt:
+class Attempt:
     """A body, run once, under its frame. Only an `Exception` is an outcome: the rest goes through."""
 
     frame: Frame
@@ -290,10 +303,10 @@ def read_value(store: Store, value: Value, *, trusted: bool, script: str | None,
     CorruptionError
         Where the bytes do not have the digest that the record names.
     """
-    key = f"blobs/{value.digest.hex()[:2]}/{value.digest.hex()}"
     if value.data is not None:
         data = value.data
     elif data is None:
+        key = _blob_key(value.digest)
         try:
             data = store.get(key)
         except KeyMissingError as e:
@@ -301,12 +314,16 @@ def read_value(store: Store, value: Value, *, trusted: bool, script: str | None,
                 f"{key} is missing, and a record needs it: restore it from a copy of {store.url}"
             ) from e
     if hashlib.sha256(data).digest() != value.digest:
-        where = key if value.blob else "a value in the journal"
+        where = _blob_key(value.digest) if value.blob else "a value in the journal"
         raise CorruptionError(
             f"{where} is not what was recorded: {len(data)} bytes whose SHA-256 is not {value.digest.hex()}. "
             "It is not used; restore it from a copy"
         )
     return codecs.decode(data, trusted=trusted, script=script)
+
+
+def _blob_key(digest: bytes) -> str:
+    return f"blobs/{digest.hex()[:2]}/{digest.hex()}"
 
 
 class Recorder:
@@ -347,11 +364,11 @@ class Recorder:
             return Value(digest, len(data), kind, preview(of), data)
         if digest not in self._uploaded:
             blobs.append((digest, data))
-        return Value(digest, len(data), kind, preview(of), None, True)
+        return Value(digest, len(data), kind, preview(of), None, True, part_digests(data))
 
     def put_blob(self, digest: bytes, data: bytes) -> None:
         """Make a blob durable. One that exists has the same content, by its name."""
-        key = f"blobs/{digest.hex()[:2]}/{digest.hex()}"
+        key = _blob_key(digest)
         self.journal.insist(lambda: self.store.put_if_absent(key, data), key)
         self._uploaded.add(digest)
 
@@ -416,13 +433,14 @@ class Engine:
         self.recorder = Recorder(store, self.pools, begun.script, self.journal)
         self._heartbeat = claimed.heartbeat
         self._lock = threading.RLock()
-        self._codes: dict[Any, Fingerprint] = {}
+        self._codes: dict[Definition, Fingerprint] = {}
         self._parts: dict[bytes, Mapping[str, str]] = {}  # codes whose source stands in the journal
         self._took: dict[Id, float] = {}
         self._failed: dict[Id, str] = {}  # where the failure that a record passed on came from
         self._key = b""
         self._released: str | None = None
         self._view = View()
+        self._records: list[Record] = []  # for the lineage at the end; they share their values with what is known
         self._done: set[tuple[Any, ...]] = set()  # saves and logs that stand in the journal
         for segment in claimed.reading.segments:
             self._key = self._key or segment.nonce
@@ -440,6 +458,7 @@ class Engine:
         self.frame = Frame(self, None, Body(code.digest), None, begun.flow)
 
     def _learn(self, r: Record) -> None:
+        self._records.append(r)
         self._view.add(r)
         self.recorder.learn(r)
         if isinstance(r, Saved):
@@ -455,9 +474,18 @@ class Engine:
 
     def _write(self, r: Record, size: int = 0) -> int:
         """Add a record to the journal and to what is known, in one order. With the lock held."""
+        if self._released is not None:  # a worker that still ran when the flow's body was left
+            raise Halt(UsageError(f"{self.exec_id} was let go ({self._released}): what still runs is not recorded"))
         ticket = self.journal.add(r, size)
         self._learn(r)
         return ticket
+
+    def skip_ordinals(self) -> None:
+        """Steps that a person runs count on from those that are recorded."""
+        for p in self._view.walk():
+            if p.start.parent is None and p.start.ordinal is not None:
+                counts = self.frame.counts
+                counts[p.start.name] = max(counts.get(p.start.name, 0), p.start.ordinal)
 
     # ------------------------------------------------------------ a call is made
 
@@ -468,19 +496,27 @@ class Engine:
         arguments: Iterable[tuple[str, Any]],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        *,
+        anew: bool = False,
     ) -> _Made:
-        """Decide a call of `step` that `frame`'s body makes now. `arguments` are what counts, by name."""
+        """Decide a call of `step` that `frame`'s body makes now. `arguments` are what counts, by name.
+
+        `anew`: a person asks for it to run, whatever is recorded.
+        """
         frame.check_open()
         encoded = [
             (name, v, codecs.encode(v, place=f"{step.name}.in.{name}", otherwise="refer")) for name, v in arguments
         ]
         inputs = tuple((name, e.digest) for name, _, e in encoded)
-        code = self.code_of(step.function)
+        code = self.code_of(step)
         with self._lock:
             lane = frame.lane()
             ordinal = frame.next(step.name) if lane == IN_ORDER else None
             call = Call(frame.body, step.name, ordinal, inputs)
-            d = decide(call, self._view, self._own_cut, self._fork, self._claimed)
+            if anew:
+                d = Decision("run", "new")
+            else:
+                d = decide(call, self._view, self._own_cut, self._fork, self._claimed)
             if d.drifted:
                 d = self._drift(call, d, encoded)
             if d.record is not None:
@@ -492,8 +528,8 @@ class Engine:
                 self._next += 1
                 self._claimed.add(rid)
             label = self._label(frame, step.name, ordinal, rid)
-            past = tuple(q for ln, q in frame.handed if lane in (IN_ORDER, ln))
-            if not (d.own and d.do == "reuse"):
+            past = tuple(q for ln, q in frame.handed if lane in (IN_ORDER, ln)) if frame.handed else ()
+            if past and not (d.own and d.do == "reuse"):
                 frame.handed = [x for x in frame.handed if x[1] not in past]  # it is recorded
             blobs: list[tuple[bytes, bytes]] = []
             taken_up = d.record.start if d.own and d.record is not None else None
@@ -520,7 +556,7 @@ class Engine:
                     values,
                     code.digest,
                     code.parts if first else None,
-                    source_of(step.function) if first else None,
+                    step.source() if first else None,
                     step.type,
                     taken_up.attempt + 1 if taken_up else 1,
                     self.clock.time(),
@@ -573,11 +609,11 @@ class Engine:
         beside = self._view.named(frame.record, name).by_ordinal.get(None, [])
         return f"{around}{name}~{beside.index(rid) + 1 if rid in self._view.points else len(beside) + 1}"
 
-    def code_of(self, function: Callable[..., Any]) -> Fingerprint:
+    def code_of(self, step: Definition) -> Fingerprint:
         """The fingerprint of a body, as it is at its first call in this attempt."""
-        found = self._codes.get(function)
+        found = self._codes.get(step)
         if found is None:
-            found = self._codes[function] = fingerprint(function)
+            found = self._codes[step] = step.code()
         return found
 
     # ------------------------------------------------------------ and carried out
@@ -593,7 +629,7 @@ class Engine:
             yield _Upload(self.recorder, made.blobs)
             with self._lock:
                 self._write(started, _size(started.arguments))
-        code = self.code_of(step.function).digest
+        code = self.code_of(step).digest
         body = Body(code, rid if d.own else d.instead or NOWHERE, d.counterpart, d.own, d.settled)
         if top:
             self.tally.ran += 1
@@ -602,7 +638,7 @@ class Engine:
             made.frame.check_open()
             self._look_after_a_gap()
             frame = Frame(self, rid, body, made.frame, made.label)
-            outcome: Outcome = yield _Attempt(frame, step.function, made.args, made.kwargs, step.timeout, self.clock)
+            outcome: Outcome = yield Attempt(frame, step.function, made.args, made.kwargs, step.timeout, self.clock)
             error = outcome.error
             blobs: list[tuple[bytes, bytes]] = []
             values: tuple[Argument, ...] = ()
@@ -623,7 +659,8 @@ class Engine:
             again = tries < step.retries and not isinstance(error, (UnrecordableValueError, UsageError))
             failure = record(error).to_wire()
             with self._lock:
-                because = passed_on(error, self.exec_id)
+                # One exception object may be raised by several steps: what counts is what happened inside of this one.
+                because = tuple(q for q in passed_on(error, self.exec_id) if rid in self._view.around(q))
                 ended = Ended(rid, False, failure, because, outcome.took, self.clock.time(), again)
                 ticket = self._write(ended)
             if not again:
@@ -656,9 +693,9 @@ class Engine:
         if d.how != "edited" and not d.record.ok:
             self._failed[made.rid] = made.label
             raise tagged(raise_again(Failure.from_wire(d.value), script=self.begun.script), made.rid)
-        outputs = [self.recorder.load(value) for _, value in d.value]
-        single = [name for name, _ in d.value] == ["output"] and made.step.outputs is None
-        return outputs[0] if single else tuple(outputs)
+        if made.step.outputs is None and len(d.value) == 1 and d.value[0][0] == "output":
+            return self.recorder.load(d.value[0][1])
+        return tuple(self.recorder.load(value) for _, value in d.value)
 
     def failed_at(self, error: BaseException) -> str | None:
         """The step that a failure of the flow came from; None where it is the flow's own."""
@@ -680,7 +717,12 @@ class Engine:
             )
         out = []
         for name, part in parts:
-            encoded = codecs.encode(part, place=f"{label}.{name}")
+            try:
+                encoded = codecs.encode(part, place=f"{label}.{name}")
+            except UnrecordableValueError:
+                if not step.lenient:
+                    raise
+                encoded = codecs.encode(part, place=f"{label}.{name}", otherwise="refer")
             self.recorder.warn_opaque(step.name, encoded.kind)
             out.append((name, self.recorder.value(encoded, part, blobs)))
         return tuple(out)
@@ -710,13 +752,14 @@ class Engine:
         if blobs:
             _Upload(self.recorder, blobs).run()
         self.recorder.warn_opaque(frame.label, encoded.kind)
+        kind = None if kind is None else _text(kind)
         with self._lock:
             self._write(Saved(frame.record, name, ordinal, held, kind, self.clock.time()), _size(((name, held),)))
 
     def log(self, frame: Frame, data: Mapping[str, Any]) -> None:
         """`kitaru.log`: likewise."""
         frame.check_open()
-        plain = {key: _plain(v) for key, v in data.items()}
+        plain = {_text(key): _plain(v) for key, v in data.items()}
         with self._lock:
             ordinal = frame.next("log")
             if frame.record is None and ("log", None, ordinal) in self._done:
@@ -732,7 +775,7 @@ class Engine:
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Steps:
         """The flow's body, from its top to its end. Returns its `Outcome`."""
-        outcome: Outcome = yield _Attempt(self.frame, function, args, kwargs, None, self.clock)
+        outcome: Outcome = yield Attempt(self.frame, function, args, kwargs, None, self.clock)
         yield _Drain(self.pools, cancel=outcome.error is not None)
         if outcome.error is None:
             outcome.error = yield from self.finish(outcome.value)
@@ -770,19 +813,19 @@ class Engine:
         self._close("failed")
         return None
 
-    def interrupt(self, reason: str) -> None:
+    def interrupt(self, reason: str, status: str = "interrupted") -> None:
         """The flow's body was left: KeyboardInterrupt, SystemExit, a cancelled task. It can be resumed at once."""
-        status = None
+        ended = None
         try:
             if self._released is None:  # else its end was under way: nothing comes after that
                 with self._lock:
-                    self._write(Release("interrupted", reason, self.clock.time()))
+                    self._write(Release(status, reason, self.clock.time()))
             self.journal.flush()
-            status = self._released
+            ended = self._released
         except (Halt, StoreError):
             pass
         finally:
-            self._close(status)
+            self._close(ended)
 
     def abandon(self) -> None:
         """Let go without a word: fenced, or the store is gone. The lease runs out by itself."""
@@ -795,6 +838,15 @@ class Engine:
         self.beat.end(status)
         if status is not None:
             self.journal.write_pack()
+        if status in {"completed", "failed", "cancelled"}:
+            self._store_lineage(status)
+
+    def _store_lineage(self, status: str) -> None:
+        """Put the graph beside the journal. It is derived, and made again where it is missing: no failure is one."""
+        state = State(epoch=self.journal.epoch, status=status, begun=self.begun)
+        with contextlib.suppress(Exception):
+            graph = build(put_together(self.exec_id, state, self._records))
+            self.store.put(lineage_key(self.exec_id), dumps(graph))
 
 
 def _size(values: Iterable[Argument]) -> int:
@@ -803,19 +855,26 @@ def _size(values: Iterable[Argument]) -> int:
 
 def _backoff(tries: int) -> float:
     """Seconds before the next attempt: exponential, with jitter."""
-    from tenacity import RetryCallState, wait_exponential_jitter
+    from tenacity import RetryCallState, wait_exponential, wait_random
 
     state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
     state.attempt_number = tries
-    return float(wait_exponential_jitter(initial=0.5, max=60.0, jitter=0.5)(state))
+    return (wait_exponential(multiplier=0.5, max=60.0) + wait_random(0.0, 0.5))(state)
 
 
 def _plain(value: Any) -> Any:
     """Metadata is read by people and tools that have none of the user's types."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, (bool, int, float)):
         return value if not isinstance(value, int) or abs(value) < 1 << 63 else str(value)
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {_text(str(k)): _plain(v) for k, v in value.items()}
     return preview_line(preview(value))
+
+
+def _text(text: str) -> str:
+    """Text that a record can hold: lone surrogates are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,11 +9,11 @@ from typing import Any
 from .errors import NotFoundError
 from .failures import Failure
 from .ownership import State, state_of
-from .records import Begun, Ended, FlowEnded, Id, Logged, Release, Reused, Saved, Started, Value
+from .records import Begun, Ended, FlowEnded, Id, Logged, Record, Release, Reused, Saved, Started, Value
 from .refs import Part, Ref
 from .segments import Segment
 
-__all__ = ["CheckpointData", "ExecutionData", "LogLine", "SavedData", "read_execution"]
+__all__ = ["CheckpointData", "ExecutionData", "LogLine", "SavedData", "put_together", "read_execution"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class SavedData:
     at: float
     label: str
     version: int  # 1 for the first of its name
+    record: Id | None = None  # the step in whose body it was saved; None: the flow
+    turn: int = 0  # when: see `CheckpointData.began`
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class CheckpointData:
     metadata: dict[str, Any] = field(default_factory=dict)
     own_code: bytes = b""
     superseded: bool = False  # another call stands at its place since the code changed
+    began: int = 0  # its turn among what the journal tells, from 1; clocks of several hosts have no such order
+    finished: int | None = None  # likewise
 
     @property
     def label(self) -> str:
@@ -108,12 +112,18 @@ class ExecutionData:
 def read_execution(exec_id: str, segments: Iterable[Segment]) -> ExecutionData:
     """Put an execution together from its segments."""
     segments = list(segments)
-    data = ExecutionData(exec_id, state_of(segments), [], [], [])
+    return put_together(exec_id, state_of(segments), (r for segment in segments for r in segment.records))
+
+
+def put_together(exec_id: str, state: State, records: Iterable[Record]) -> ExecutionData:
+    """Put an execution together from its records, and from what they say of its state."""
+    data = ExecutionData(exec_id, state, [], [], [])
     known: dict[Id, CheckpointData] = {}
     numbers: dict[tuple[Id | None, str], int] = {}
-    saved: dict[tuple[Id | None, str, int], tuple[Saved, str]] = {}
+    saved: dict[tuple[Id | None, str, int], tuple[Saved, str, int]] = {}
     logs: dict[tuple[Id | None, int], tuple[Logged, str]] = {}
     failed: dict[Id, str] = {}
+    turn = 0
 
     def learn(values: Iterable[tuple[str, Value]]) -> None:
         for _, value in values:
@@ -130,7 +140,7 @@ def read_execution(exec_id: str, segments: Iterable[Segment]) -> ExecutionData:
         c = known.get(s.id)
         if c is not None:  # taken up again
             c.status, c.attempts, c.arguments = "running", s.attempt, s.arguments
-            c.failure, c.ended, c.own_code = None, None, s.own_code
+            c.failure, c.ended, c.finished, c.own_code = None, None, None, s.own_code
             for key in [k for k in (*saved, *logs) if k[0] == s.id]:
                 saved.pop(key, None)  # type: ignore[arg-type]
                 logs.pop(key, None)  # type: ignore[arg-type]
@@ -153,6 +163,7 @@ def read_execution(exec_id: str, segments: Iterable[Segment]) -> ExecutionData:
             s.type,
             s.parent,
             own_code=s.own_code,
+            began=turn,
         )
         if s.instead is not None and s.instead in known:
             known[s.instead].superseded = True
@@ -160,40 +171,41 @@ def read_execution(exec_id: str, segments: Iterable[Segment]) -> ExecutionData:
         data.checkpoints.append(c)
         return c
 
-    for segment in segments:
-        for r in segment.records:
-            if isinstance(r, Begun):
-                learn(r.arguments)
-                if r.source is not None:
-                    data.sources[r.code] = r.source
-            elif isinstance(r, Started):
-                start(r)
-            elif isinstance(r, Reused):
-                c = start(r.start)
-                c.reused_from, c.ended = r.start.counterpart, r.at
-                _end(c, r.ok, r.value)
-                learn(c.outputs)
-            elif isinstance(r, Ended) and r.id in known:
-                c = known[r.id]
-                c.took, c.ended = r.took, r.at
-                _end(c, r.ok, r.value)
-                learn(c.outputs)
-                if not r.ok:
-                    failed[r.id] = next((failed[q] for q in r.because if q in failed), c.label)
-            elif isinstance(r, FlowEnded):
-                if r.ok and r.value:
-                    learn(r.value)
-                    data.result, data.failure, data.failed_at = r.value[0][1], None, None
-                elif not r.ok:
-                    data.failure = Failure.from_wire(r.value)
-                    data.failed_at = next((failed[q] for q in r.because if q in failed), None)
-            elif isinstance(r, Saved):
-                learn(((r.name, r.value),))
-                saved[r.record, r.name, r.ordinal] = r, label_of(r.record)
-            elif isinstance(r, Logged):
-                logs[r.record, r.ordinal] = r, label_of(r.record)
-            elif isinstance(r, Release):
-                data.ended = r.at
+    for r in records:
+        turn += 1
+        if isinstance(r, Begun):
+            learn(r.arguments)
+            if r.source is not None:
+                data.sources[r.code] = r.source
+        elif isinstance(r, Started):
+            start(r)
+        elif isinstance(r, Reused):
+            c = start(r.start)
+            turn += 1
+            c.reused_from, c.ended, c.finished = r.start.counterpart, r.at, turn
+            _end(c, r.ok, r.value)
+            learn(c.outputs)
+        elif isinstance(r, Ended) and r.id in known:
+            c = known[r.id]
+            c.took, c.ended, c.finished = r.took, r.at, turn
+            _end(c, r.ok, r.value)
+            learn(c.outputs)
+            if not r.ok:
+                failed[r.id] = next((failed[q] for q in r.because if q in failed), c.label)
+        elif isinstance(r, FlowEnded):
+            if r.ok and r.value:
+                learn(r.value)
+                data.result, data.failure, data.failed_at = r.value[0][1], None, None
+            elif not r.ok:
+                data.failure = Failure.from_wire(r.value)
+                data.failed_at = next((failed[q] for q in r.because if q in failed), None)
+        elif isinstance(r, Saved):
+            learn(((r.name, r.value),))
+            saved[r.record, r.name, r.ordinal] = r, label_of(r.record), turn
+        elif isinstance(r, Logged):
+            logs[r.record, r.ordinal] = r, label_of(r.record)
+        elif isinstance(r, Release):
+            data.ended = r.at
     if data.state.status == "running":
         data.ended = None
     data.attempts = data.state.epoch
@@ -205,9 +217,9 @@ def read_execution(exec_id: str, segments: Iterable[Segment]) -> ExecutionData:
         for key, value in r.data.items():
             target[key] = _merged(key, target.get(key), value)
     versions: dict[str, int] = {}
-    for s, label in saved.values():
+    for s, label, when in saved.values():
         versions[s.name] = versions.get(s.name, 0) + 1
-        data.saved.append(SavedData(s.name, s.value, s.type, s.at, label, versions[s.name]))
+        data.saved.append(SavedData(s.name, s.value, s.type, s.at, label, versions[s.name], s.record, when))
     data.logs.sort(key=lambda line: line.at)
     return data
 

@@ -24,7 +24,7 @@ _MOST_CAUSES = 20
 _MOST_MEMBERS = 100
 _PRIVATE = {"__kitaru_record__", "__notes__"}  # the engine's own tag; notes are recorded beside
 _TRACEBACK_NOTE = "Recorded traceback:"
-_DEMO = "kitaru.cli.demo"  # the one module of Kitaru's that is a user's
+_DEMO = "kitaru.demo."  # the demonstration's modules are written as a user's own
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that Python code made
 
 
@@ -342,4 +342,4 @@ def _traceback(exception: BaseException, last: str, skipped: tuple[str, ...]) ->
 
 def _is_skipped(frame: types.FrameType, skipped: tuple[str, ...]) -> bool:
     name = frame.f_globals.get("__name__")
-    return isinstance(name, str) and name != _DEMO and name.partition(".")[0] in skipped
+    return isinstance(name, str) and not name.startswith(_DEMO) and name.partition(".")[0] in skipped

@@ -34,7 +34,6 @@ import sysconfig
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = ["Fingerprint", "changed", "fingerprint", "source_of"]
@@ -126,12 +125,13 @@ def _installed() -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4096)
 def _is_own(name: str, file: str | None) -> bool:
     top = name.partition(".")[0]
-    if top in {"kitaru", "kitaru_jupyter", "builtins"}:
+    if top in {"kitaru", "kitaru_jupyter", "builtins"} and not name.startswith("kitaru.demo."):
         return False
     if file is None:  # built in, or made by hand
         return top not in sys.stdlib_module_names
-    path = Path(file).absolute()
-    return {"site-packages", "dist-packages"}.isdisjoint(path.parts) and not str(path).startswith(_installed())
+    path = os.path.join(os.getcwd(), file)
+    parts = path.split(os.sep)
+    return {"site-packages", "dist-packages"}.isdisjoint(parts) and not path.startswith(_installed())
 
 
 def _innermost(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,8 +18,10 @@ from .errors import (
     CodeNotFoundError,
     ExecutionEndedError,
     InputsDifferError,
+    StoreError,
     UsageError,
 )
+from .eviction import evictable
 from .fingerprints import fingerprint, source_of
 from .handles import Handle
 from .ids import check_exec_id, check_step_name, new_exec_id
@@ -259,16 +260,16 @@ def _start(run: _Run) -> Handle:
     store = run.options.store or current_store()
     run.options = replace(run.options, store=store)
     exec_id = run.options.exec_id or new_exec_id(run.flow.name)
-    if not run.flow.is_async:
-        handle = Handle(exec_id)
-        _run_sync(run, handle)
-    elif _in_loop():
+    if run.flow.is_async and _in_loop():
         return Handle(exec_id, drive=functools.partial(_run_async, run))
-    else:
-        import asyncio
+    handle = Handle(exec_id)
+    with evictable():
+        if run.flow.is_async:
+            import asyncio
 
-        handle = Handle(exec_id)
-        asyncio.run(_run_async(run, handle))
+            asyncio.run(_run_async(run, handle))
+        else:
+            _run_sync(run, handle)
     if run.options.raises:
         handle.get()
     return handle
@@ -293,7 +294,14 @@ def _run_sync(run: _Run, handle: Handle) -> None:
 async def _run_async(run: _Run, handle: Handle) -> None:
     import asyncio
 
-    engine = await asyncio.to_thread(_open, run, handle)
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, run, handle))
+    try:
+        engine = await asyncio.shield(opening)
+    except asyncio.CancelledError as e:
+        engine = await opening  # a thread cannot be stopped, and what it claimed would look alive for ever
+        if engine is not None:
+            _left(engine, e)
+        raise
     if engine is None:
         return
     try:
@@ -306,7 +314,10 @@ async def _run_async(run: _Run, handle: Handle) -> None:
 def _left(engine: Engine, error: BaseException) -> BaseException:
     """The body was left otherwise than by its end: what to raise, once the execution was let go."""
     if isinstance(error, Halt):
-        engine.abandon()
+        if engine.journal.halted is None and not isinstance(error.error, StoreError):
+            engine.interrupt(type(error.error).__name__)  # a divergence: the journal itself stands
+        else:
+            engine.abandon()
         return error.error
     engine.interrupt(f"{type(error).__name__}: {error}".rstrip(": "))
     return error
@@ -322,7 +333,10 @@ def _settle(run: _Run, handle: Handle, engine: Engine, outcome: Outcome) -> None
         return
     error, store = outcome.error, engine.store
     lines = failure_lines(store, engine.exec_id, run.flow.name, engine.failed_at(error), _summary(error))
-    error.add_note(lines)
+    try:
+        error.add_note(lines)
+    except Exception:  # a class that refuses attributes
+        say(lines)
     handle.settle("failed", error=error)
 
 
@@ -431,6 +445,8 @@ def _begun(run: _Run, code: bytes, parts: Mapping[str, str], store: Store) -> Be
         arguments.append((name, held))
     module = of.function.__module__
     script = script_of(module)
+    import platform
+
     environment = {
         "kitaru": __version__,
         "python": platform.python_version(),

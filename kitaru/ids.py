@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
-from urllib.parse import quote, unquote
 
 from .errors import InvalidNameError
 
@@ -49,24 +48,28 @@ def new_exec_id(flow: str, digits: int = 4) -> str:
     """A fresh exec_id such as ``audit-7f3c``. Whoever finds it taken draws again, with more `digits`."""
     stem = _NOT_IN_EXEC_ID.sub("-", flow.encode("ascii", "replace").decode()).strip("._-")
     stem = re.sub(r"\.{2,}", ".", stem)[:80]
-    return f"{stem or 'flow'}-{secrets.token_hex((digits + 1) // 2)}"
+    return f"{stem or 'flow'}-{os.urandom((digits + 1) // 2).hex()}"
 
 
 def new_writer() -> str:
     """The id of a writer: drawn anew for each claim."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def new_nonce() -> bytes:
     """128 random bits: tells a segment of ours from an equal one of somebody else's."""
-    return secrets.token_bytes(16)
+    return os.urandom(16)
 
 
 def to_key_part(text: str) -> str:
     """Any text as one part of a key."""
+    from urllib.parse import quote
+
     return quote(text, safe="-_.") if text not in {".", ".."} else text.replace(".", "%2E")
 
 
 def from_key_part(part: str) -> str:
     """The text that `to_key_part` was given."""
+    from urllib.parse import unquote
+
     return unquote(part)

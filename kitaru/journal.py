@@ -7,14 +7,13 @@ something else under its next number has been fenced and stops for good.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .clock import Clock
 from .errors import (
@@ -23,23 +22,30 @@ from .errors import (
     KeyMissingError,
     KitaruError,
     StoreError,
+    StoreFormatError,
     StoreUnavailableError,
+    UsageError,
 )
 from .ids import new_nonce
-from .records import Record
+from .records import Record, Release
 from .segments import Segment, journal_key, pack, pack_key, segment_digest, unpack
 from .stores.base import Entry, Store
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-__all__ = ["Halt", "Journal", "Reading", "read_journal"]
+__all__ = ["Halt", "Journal", "Reading", "create", "insist", "read_journal"]
+
+T = TypeVar("T")
 
 SEGMENT_BYTES = 4 << 20
 """A segment is closed when its inline values exceed this, so that no object grows beyond what one PUT carries well."""
 
 PACK_AFTER = 64
 """So many segments, and the execution is worth a pack when its owner lets go of it."""
+
+PACK_BYTES = 16 << 20
+"""So many bytes of them, and they are worth a pack at once: until then they are held in memory."""
 
 
 class Halt(BaseException):
@@ -78,41 +84,61 @@ class Reading:
         return [r for segment in self.segments for r in segment.records]
 
 
-def read_journal(store: Store, exec_id: str) -> Reading:
+def read_journal(store: Store, exec_id: str, known: Reading | None = None) -> Reading:
     """Read a journal to its end: two listings, the packs, and what was written since.
+
+    Parameters
+    ----------
+    known
+        An earlier reading: only what was written since is fetched.
 
     Raises
     ------
     CorruptionError
         Where a segment is damaged, missing or out of place; the message names it.
     """
-    raw: list[bytes] = []
-    packs = {int(e.key.rpartition("/")[2][:10]): e.key for e in store.list(pack_key(exec_id))}
-    while (key := packs.get(len(raw) + 1)) is not None:
-        try:
-            more = unpack(store.get(key), key)
-            _chain(exec_id, more, len(raw) + 1, segment_digest(raw[-1]) if raw else b"")
-        except (CorruptionError, KeyMissingError):
-            break  # derived: the segments themselves are still there
-        raw += more
-    packed = len(raw)
-    prefix = journal_key(exec_id)
-    entries = [e for e in store.list(prefix, after=journal_key(exec_id, max(packed - 1, 0))) if _number(e) > 0]
-    for i, entry in enumerate(entries, max(packed, 1)):
+    if known is None:
+        known = _read_packs(store, exec_id)
+    entries = _listed(store, exec_id, known.n)
+    if known.n and (not entries or _number(entries[0]) != known.n):
+        known = Reading(exec_id)  # packs are derived: where they say more than the segments, the segments are right
+        entries = _listed(store, exec_id, 0)
+    for i, entry in enumerate(entries, max(known.n, 1)):
         if _number(entry) != i:
             raise CorruptionError(
                 f"{journal_key(exec_id, i)} is missing, though {entry.key} is there: restore it from a copy"
             )
-    wanted = [e.key for e in entries if _number(e) > packed]
-    raw += _get_all(store, wanted)
-    segments = _chain(exec_id, raw, 1, b"")
-    last = segment_digest(raw[-1]) if raw else b""
-    return Reading(exec_id, tuple(segments), last, entries[-1] if entries else None, packed, tuple(raw[packed:]))
+    more = _get_all(store, [e.key for e in entries if _number(e) > known.n])
+    segments = (*known.segments, *_chain(exec_id, more, known.n + 1, known.last_digest))
+    last = segment_digest(more[-1]) if more else known.last_digest
+    return Reading(exec_id, segments, last, entries[-1] if entries else None, known.packed, (*known.raw, *more))
 
 
-def _number(entry: Entry) -> int:
-    name = entry.key.rpartition("/")[2]
-    return int(name) if name.isdecimal() else 0
+def _read_packs(store: Store, exec_id: str) -> Reading:
+    """What stands in packs, from the first segment on, as far as it can be trusted."""
+    packs = {n: e.key for e in store.list(pack_key(exec_id)) if (n := _number(e, 21))}
+    segments: list[Segment] = []
+    last = b""
+    while (key := packs.get(len(segments) + 1)) is not None:
+        try:
+            raw = unpack(store.get(key), key)
+            segments += _chain(exec_id, raw, len(segments) + 1, last)
+        except (CorruptionError, KeyMissingError, StoreFormatError):
+            break  # derived: the segments themselves are still there
+        last = segment_digest(raw[-1])
+    return Reading(exec_id, tuple(segments), last, packed=len(segments))
+
+
+def _listed(store: Store, exec_id: str, n: int) -> list[Entry]:
+    """The segments from `n` on, as the store lists them; what else may lie there is none."""
+    entries = store.list(journal_key(exec_id), after=journal_key(exec_id, max(n - 1, 0)))
+    return [e for e in entries if _number(e)]
+
+
+def _number(entry: Entry, length: int = 10) -> int:
+    """The (first) number in the name of a segment or pack; 0 where it is the name of something else."""
+    name = entry.key.split("/", 3)[3]
+    return int(name[:10]) if len(name) == length and name[:10].isascii() and name[:10].isdecimal() else 0
 
 
 def _chain(exec_id: str, raw: Iterable[bytes], first: int, prev: bytes) -> list[Segment]:
@@ -168,7 +194,6 @@ class Journal:
         self.exec_id, self.writer, self.epoch = exec_id, writer, epoch
         self.n = n
         self.last_life = clock.monotonic()
-        self.last_write = self.last_life
         self._store, self._clock, self._budget, self._say = store, clock, budget, say
         self.first_nonce = b""
         self._last_digest = last_digest
@@ -177,12 +202,14 @@ class Journal:
         self._pending_since: float | None = None
         self._added = self._durable = 0
         self._flying = False
+        self._released = False
         self._halted: KitaruError | None = None
         self._async_waiters: list[tuple[int, AbstractEventLoop, Future[None]]] = []
         self._driver: threading.Thread | None = None
         self._closed = False
         self._unpacked: list[bytes] = []
-        self._pack_from = n + 1
+        self._unpacked_bytes = 0
+        self._pack_from = n + 1  # 0: nothing is packed any more
 
     # ------------------------------------------------------------ adding and waiting
 
@@ -191,6 +218,9 @@ class Journal:
         with self._turn:
             if self._halted:
                 raise Halt(self._halted)
+            if self._released:  # a thread that its body left behind: the execution is somebody else's now
+                raise Halt(UsageError(f"{self.exec_id} has ended: what is done after its end is not recorded"))
+            self._released = isinstance(record, Release)
             if not self._pending:
                 self._pending_since = self._clock.monotonic()
             self._pending.append((record, size))
@@ -235,7 +265,8 @@ class Journal:
             with self._turn:
                 while not self._async_waiters and not self._closed and not self._halted:
                     self._turn.wait()
-                if not self._async_waiters:
+                if not self._async_waiters or self._halted:
+                    self._driver = None
                     return
                 ticket = self._async_waiters[0][0]
             try:
@@ -301,6 +332,8 @@ class Journal:
                 self._async_waiters = [w for w in self._async_waiters if not (halted_by or w[0] <= self._durable)]
             self._turn.notify_all()
         _tell(ready, halted_by)
+        if isinstance(error, Exception):
+            raise Halt(self._halted or StoreError(repr(error))) from error  # no body may take it for one of its own
         if error is not None:
             raise error
 
@@ -311,17 +344,17 @@ class Journal:
         if n == 1:
             self.first_nonce = segment.nonce
         data = segment.encode()
-        create(
-            self._store,
-            journal_key(self.exec_id, n),
-            data,
-            clock=self._clock,
-            budget=self._budget,
-            say=self._say,
-        )
-        self.n, self._last_digest = n, segment_digest(data)
-        self.last_life = self.last_write = self._clock.monotonic()
-        self._unpacked.append(data)
+        create(self._store, self.exec_id, n, data, clock=self._clock, budget=self._budget, say=self._say)
+        with self._turn:
+            self.n, self._last_digest = n, segment_digest(data)
+            self.last_life = self._clock.monotonic()
+            if self._pack_from:
+                self._unpacked.append(data)
+                self._unpacked_bytes += len(data)
+
+    def insist(self, call: Callable[[], T], what: str) -> T:
+        """As the function: for what must be in the store before a record that names it."""
+        return insist(call, what, self._store, clock=self._clock, budget=self._budget, say=self._say)
 
     # ------------------------------------------------------------ for the beat, and at the end
 
@@ -363,20 +396,25 @@ class Journal:
 
     def begin_pack(self, first: int, raw: Iterable[bytes]) -> None:
         """Segments from `first` on, read at the claim, which the next pack is to hold as well."""
-        self._pack_from, self._unpacked = first, [*raw, *self._unpacked]
+        with self._turn:
+            self._pack_from, self._unpacked = first, [*raw, *self._unpacked]
+            self._unpacked_bytes = sum(map(len, self._unpacked))
 
     def write_pack(self, at_least: int = PACK_AFTER) -> None:
-        """Pack what was written since the last pack, if it is worth it. Derived: a failure is no failure."""
+        """Pack what was written since the last pack, if it is worth it.
+
+        Derived: a failure is no failure. Then this writer packs no more, and the next claim's pack holds it all.
+        """
         with self._turn:
-            raw, first = list(self._unpacked), self._pack_from
-            if len(raw) < at_least:
+            raw, first = self._unpacked, self._pack_from
+            if len(raw) < at_least and self._unpacked_bytes < PACK_BYTES:
                 return
-            self._unpacked = self._unpacked[len(raw) :]
-            self._pack_from = first + len(raw)
+            self._unpacked, self._unpacked_bytes, self._pack_from = [], 0, first + len(raw)
         try:
             self._store.put_if_absent(pack_key(self.exec_id, first, first + len(raw) - 1), pack(raw))
         except StoreError:
-            pass
+            with self._turn:
+                self._unpacked, self._unpacked_bytes, self._pack_from = [], 0, 0
 
 
 def _tell(waiters: list[tuple[int, AbstractEventLoop, Future[None]]], error: KitaruError | None) -> None:
@@ -412,49 +450,73 @@ def fenced(exec_id: str, key: str, data: bytes) -> ExecutionFencedError:
     )
 
 
-def create(
+def insist(
+    call: Callable[[], T],
+    what: str,
     store: Store,
-    key: str,
-    data: bytes,
     *,
     clock: Clock,
     budget: float = 60.0,
     say: Callable[[str], None] = lambda line: None,
-) -> None:
-    """Create `key` with these very bytes, or find out that somebody else did.
-
-    No answer: the identical bytes again. The key exists: read it; identical, nonce included, is our own success.
+) -> T:
+    """What `call` gives. While no answer comes it is made again: it must be one that may be carried out twice.
 
     Raises
     ------
     Halt
-        With `ExecutionFencedError` where somebody else's bytes stand there; with the store's own error where the
-        write was refused, or got no answer for `budget` seconds.
+        With the store's error where the call was refused, or got no answer for `budget` seconds.
     """
     began, delay, told = clock.monotonic(), 0.05, False
     while True:
         try:
-            if store.put_if_absent(key, data):
-                return
-            found = store.get(key)
-            if found == data:
-                return
-            exec_id = key.split("/")[1] if key.startswith("executions/") else key
-            raise Halt(fenced(exec_id, key, found))
+            return call()
         except (StoreUnavailableError, KeyMissingError) as e:
-            # It was carried out, or not, or will be later: only the identical bytes can tell.
+            # It was carried out, or not, or will be later: only the identical call can tell.
             left = began + budget - clock.monotonic()
             if left <= 0:
                 raise Halt(
                     StoreUnavailableError(
-                        f"{key} got no answer from {store.url} for {budget:.0f} s ({e}). What was recorded before "
+                        f"{what} got no answer from {store.url} for {budget:.0f} s ({e}). What was recorded before "
                         "stands; resume when the store is back"
                     )
                 ) from e
             if not told:
                 say(f"kitaru: {store.url} does not answer, trying for up to {budget:.0f} s: {e}")
                 told = True
+            import random
+
             clock.sleep(min(left, delay * random.uniform(0.5, 1.5)))  # noqa: S311 - jitter, no secret
             delay = min(delay * 2, 5.0)
         except StoreError as e:
             raise Halt(e) from e
+
+
+def create(
+    store: Store,
+    exec_id: str,
+    n: int,
+    data: bytes,
+    *,
+    clock: Clock,
+    budget: float = 60.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Create segment `n` with these very bytes, or find out that somebody else did.
+
+    Raises
+    ------
+    Halt
+        With `ExecutionFencedError` where somebody else's bytes stand there; else as `insist`.
+    """
+    key = journal_key(exec_id, n)
+
+    def attempt() -> None:
+        if not store.put_if_absent(key, data) and not _is_ours(found := store.get(key), data):
+            raise Halt(fenced(exec_id, key, found))
+
+    insist(attempt, key, store, clock=clock, budget=budget, say=say)
+
+
+def _is_ours(found: bytes, data: bytes) -> bool:
+    """Whether what stands there is what we sent, nonce included: a fork of this process has the same writer's id."""
+    return found == data

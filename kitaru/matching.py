@@ -407,6 +407,11 @@ def _find(
         return None, "new", None
     place, own_place = None, False
     if call.ordinal is not None:
+        ids = inner.by_ordinal.get(call.ordinal, ())
+        if older is _NONE and len(ids) == 1 and ids[0] not in claimed:  # nearly always; what follows says the same
+            p = points[ids[0]]
+            if p.start.inputs == call.inputs:
+                return p, "exact", p
         here = [points[q] for q in inner.by_ordinal.get(call.ordinal, ()) if q not in claimed]
         there = [points[q] for q in older.by_ordinal.get(call.ordinal, ()) if q not in claimed]
         exact = [p for at in (here, there) for p in at if p.start.inputs == call.inputs]

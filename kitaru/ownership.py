@@ -7,14 +7,14 @@ keeps others from claiming, and never lets its writer append.
 from __future__ import annotations
 
 import functools
+import math
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .catalog import drop_status, put_status
+from .catalog import drop, put_status
 from .clock import Clock
 from .errors import (
     ExecutionFencedError,
@@ -52,9 +52,12 @@ def heartbeat_seconds() -> float:
     """Seconds between two signs of life: ``KITARU_HEARTBEAT``, 20 by default, at least 1."""
     text = os.environ.get("KITARU_HEARTBEAT", "20")
     try:
-        return max(1.0, float(text))
+        seconds = float(text)
     except ValueError:
-        raise UsageError(f"KITARU_HEARTBEAT is {text!r}: write a number of seconds, 1 or more") from None
+        seconds = math.nan
+    if not math.isfinite(seconds):  # an owner that beats never would look alive for ever
+        raise UsageError(f"KITARU_HEARTBEAT is {text!r}: write a number of seconds, 1 or more")
+    return max(1.0, seconds)
 
 
 # ---------------------------------------------------------------- what a journal says
@@ -143,6 +146,8 @@ def _process_of(pid: int) -> Process:
     except OSError:
         namespace = ""
     machine = _read("/etc/machine-id")
+    import socket
+
     host = socket.gethostname()
     try:
         user = os.environ.get("USER") or str(os.getuid())
@@ -163,33 +168,62 @@ def is_gone(process: Mapping[str, Any]) -> bool:
     place = process.get("machine"), process.get("boot"), process.get("namespace")
     if place != me.place() or not me.boot:
         return False
-    state, started = _stat(int(process.get("pid", 0)))
-    return state in {"", "Z", "X"} or started != process.get("started")
+    pid = int(process.get("pid", 0))
+    state, started = _stat(pid)
+    if not state:
+        return not _exists(pid)
+    return state in {"Z", "X"} or started != process.get("started")
+
+
+def _exists(pid: int) -> bool:
+    """Another user's process may be hidden in /proc, and is there all the same."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 _live: set[str] = set()
 """The writers of this process that can still append: a flow may be gone and its kernel live."""
 
 
+def _said_by_system(process: Mapping[str, Any], writer: str) -> bool | None:
+    """False: that owner is gone. None: unknown. Never True, since a kernel can live and its flow be gone."""
+    if process == asdict(this_process()):
+        return None if writer in _live else False
+    return False if is_gone(process) else None
+
+
 def looks_alive(store: Store, reading: Reading, state: State) -> bool:
     """Whether the owner may still be at work, by the store's own clock. At most one request."""
     if state.writer is None or state.claim is None:
         return False
-    process = state.claim.process
-    if process == asdict(this_process()) and state.writer not in _live:
-        return False
-    if is_gone(process):
-        return False
+    said = _said_by_system(state.claim.process, state.writer)
+    if said is not None:
+        return said
     lease = LEASE * state.claim.heartbeat
     if reading.last_entry is not None and reading.last_entry.age < lease:
         return True
-    key = beat_key(reading.exec_id, state.writer)
-    return any(e.age < lease for e in store.list(key) if e.key == key)
+    age = _age_of_beat(store, reading.exec_id, state.writer)
+    return age is not None and age < lease
 
 
-def beat_key(exec_id: str, writer: str) -> str:
-    """Where a writer's signs of life stand."""
+def _beat_key(exec_id: str, writer: str) -> str:
     return f"executions/{exec_id}/owner/{writer}"
+
+
+def _put_beat(store: Store, exec_id: str, writer: str) -> None:
+    """Give a sign of life, under a key of the writer's own: nobody else's can hide it, or stand for it."""
+    store.put(_beat_key(exec_id, writer), b"")
+
+
+def _age_of_beat(store: Store, exec_id: str, writer: str) -> float | None:
+    """Seconds since that writer's last sign of life, by the store's clock; None where it gave none."""
+    key = _beat_key(exec_id, writer)
+    return next((e.age for e in store.list(key) if e.key == key), None)
 
 
 # ---------------------------------------------------------------- the claim
@@ -202,6 +236,7 @@ class Claimed:
     reading: Reading
     state: State  # before the claim
     journal: Journal | None
+    beat: Beat | None = None  # it beats since before the claim; whoever holds this ends it
     heartbeat: float = 20.0
     fresh: bool = False  # begun by this claim
 
@@ -259,7 +294,7 @@ def claim(
         if state.final:
             return Claimed(reading, state, None)
         displaced = state.writer is not None
-        asked = take_over and state.writer == seen
+        asked = take_over and _is_seen(state.writer, seen)
         if displaced and not asked and looks_alive(store, reading, state):
             if not patient:
                 raise ExecutionOwnedError(_owned(exec_id, state, clock))
@@ -267,7 +302,7 @@ def claim(
                 say(f"kitaru: {_owned(exec_id, state, clock, patient=True)}")
                 told = True
             clock.sleep(min(1.0, heartbeat / 2))
-            reading = read_journal(store, exec_id)
+            reading = read_journal(store, exec_id, reading)
             state = state_of(reading.segments)
             continue
         writer = new_writer()
@@ -284,26 +319,36 @@ def claim(
         )
         records: list[Record] = [] if reading.n or begin is None else [begin]
         records.append(Claim(asdict(process), heartbeat, clock.time(), displaced))
-        if not fresh:  # a slow claim must not look dead before it knows that it won
-            store.put(beat_key(exec_id, writer), b"")
         for record in records:
             journal.add(record)
-        _live.add(writer)
+        beat = Beat(store, journal, heartbeat=heartbeat, clock=clock)
         try:
+            if not fresh:
+                journal.insist(functools.partial(_put_beat, store, exec_id, writer), _beat_key(exec_id, writer))
+            beat.start()  # a slow claim must not look dead before it knows that it won
             journal.flush()
         except BaseException as e:
-            _live.discard(writer)
-            lost = isinstance(e, Halt) and isinstance(e.error, ExecutionFencedError)
-            if not lost:
-                raise e.error if isinstance(e, Halt) else e from None
+            beat.end()
+            if not isinstance(e, Halt):
+                raise
+            if not isinstance(e.error, ExecutionFencedError):
+                raise e.error from e.__cause__
             if fresh:
                 return None
-            drop_status(store, [beat_key(exec_id, writer)])
-            reading = read_journal(store, exec_id)  # whoever loses reads again and decides again
+            drop(store, [_beat_key(exec_id, writer)])
+            reading = read_journal(store, exec_id, reading)  # whoever loses reads again and decides again
             state = state_of(reading.segments)
             continue
+        begun = state.begun or begin
+        if begun is not None:
+            beat.won(begun)
         journal.begin_pack(reading.packed + 1, reading.raw)
-        return Claimed(reading, state, journal, heartbeat, fresh=not reading.n)
+        return Claimed(reading, state, journal, beat, heartbeat, fresh=not reading.n)
+
+
+def _is_seen(writer: str | None, seen: str | None) -> bool:
+    """A person who takes over means the owner that they saw, and nobody who claimed since."""
+    return writer == seen
 
 
 def _owned(exec_id: str, state: State, clock: Clock, *, patient: bool = False) -> str:
@@ -325,8 +370,9 @@ def _owned(exec_id: str, state: State, clock: Clock, *, patient: bool = False) -
 class Beat(threading.Thread):
     """The owner's second thread: it gives signs of life, and writes what nobody waits for.
 
-    It beats only when no segment was written meanwhile, looks for a fence as it does, uploads records that lie
-    in the journal's buffer for longer than a moment, and puts the status that the claim earned into the catalog.
+    It is started before the claim is made. It beats only when no segment was written meanwhile, looks for a fence as
+    it does, uploads records that lie in the journal's buffer for longer than a moment, and puts the status that the
+    claim earned into the catalog.
 
     Parameters
     ----------
@@ -336,62 +382,70 @@ class Beat(threading.Thread):
 
     TICK = 0.05
 
-    def __init__(
-        self,
-        store: Store,
-        journal: Journal,
-        begun: Begun,
-        *,
-        heartbeat: float,
-        clock: Clock,
-        moment: float = 0.2,
-    ) -> None:
+    def __init__(self, store: Store, journal: Journal, *, heartbeat: float, clock: Clock, moment: float = 0.2) -> None:
         super().__init__(name=f"kitaru-beat-{journal.exec_id}", daemon=True)
-        self._store, self._journal, self._begun, self._clock = store, journal, begun, clock
+        self._store, self._journal, self._clock = store, journal, clock
         self._heartbeat, self._moment = heartbeat, moment
-        self._over = threading.Event()
+        self._due = clock.monotonic() + heartbeat  # no beat before, whatever happens
+        self._wake = threading.Event()
+        self._over = False
+        self._begun: Begun | None = None  # once the claim is won
+        self._claimed_n = 0
         self._statuses: list[str] = []
-        self._claimed_n = journal.n
+        _live.add(journal.writer)
+
+    def won(self, begun: Begun) -> None:
+        """The claim is durable: it may be reported."""
+        self._claimed_n, self._begun = self._journal.n, begun
+        self._wake.set()
 
     def run(self) -> None:
         try:
-            self._report("running", self._claimed_n)
-            while not self._over.wait(self.TICK) and self._journal.halted is None:
+            while True:
+                news = self._wake.wait(self.TICK)
+                if self._over or self._journal.halted is not None:
+                    return
+                if news:
+                    self._wake.clear()
+                    self._report("running", self._claimed_n)
                 self._journal.flush_older_than(self._moment)
                 self._journal.write_pack(1024)
-                if self._clock.monotonic() - self._journal.last_life >= self._heartbeat:
-                    self._beat()
+                self._beat()
         except BaseException as e:
             # A journal that halted says so to whoever waits for it; nothing else may end the process from here.
             if not isinstance(e, (Halt, StoreError)) and self._journal.halted is None:
                 self._journal.halt(StoreError(f"the heartbeat of {self._journal.exec_id} failed: {e!r}"))
 
     def _beat(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._due or now - self._journal.last_life < self._heartbeat:
+            return
+        self._due = now + self._heartbeat / 4  # where the store does not answer
         try:
-            self._store.put(beat_key(self._journal.exec_id, self._journal.writer), b"")
-        except StoreError:
-            return  # the next append will find out whether the store is gone for good
-        self._journal.alive()
-        try:
+            _put_beat(self._store, self._journal.exec_id, self._journal.writer)
+            self._journal.alive()
             self._journal.is_fenced()
         except StoreError:
-            return
+            return  # the next append will find out whether the store is gone for good
 
     def _report(self, status: str, n: int) -> None:
         b = self._begun
+        if b is None:
+            return
         try:
             key = put_status(self._store, self._journal.exec_id, b.flow, status, begun=b.at, at=self._clock.time(), n=n)
         except StoreError:
             return  # a hint
-        drop_status(self._store, self._statuses)
+        drop(self._store, self._statuses)
         self._statuses = [key]
 
     def end(self, status: str | None = None) -> None:
         """Stop; with a `status`, which the journal has by now, report it and take the heartbeat away."""
-        self._over.set()
+        self._over = True
+        self._wake.set()
         _live.discard(self._journal.writer)
         if self.is_alive() and threading.current_thread() is not self:
             self.join(timeout=5.0)
         if status is not None:
             self._report(status, self._journal.n)
-            drop_status(self._store, [beat_key(self._journal.exec_id, self._journal.writer)])
+            drop(self._store, [_beat_key(self._journal.exec_id, self._journal.writer)])

@@ -36,6 +36,14 @@ class StepFuture(Future[Any]):
                 frame.hand(e)
             raise
 
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The step's failure, or None. Whoever asks has been handed it."""
+        error = super().exception(timeout)
+        frame = current.get()
+        if frame is not None and error is not None:
+            frame.hand(error)
+        return error
+
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio
 

@@ -59,6 +59,8 @@ class Value:
         ``blobs/``.
     blob : bool
         They stand in ``blobs/``.
+    parts : bytes
+        Of a value in ``blobs/``: 8 bytes for each of its larger parts, by which lineage finds them; see `codecs.spans`.
     """
 
     digest: bytes
@@ -67,6 +69,7 @@ class Value:
     preview: Mapping[str, Any]
     data: bytes | None = None
     blob: bool = False
+    parts: bytes = b""
 
     def to_wire(self) -> Wire:
         wire: Wire = {"digest": self.digest, "size": self.size, "kind": self.kind, "preview": self.preview}
@@ -74,11 +77,14 @@ class Value:
             wire["data"] = self.data
         elif self.blob:
             wire["blob"] = True
+        if self.parts:
+            wire["parts"] = self.parts
         return wire
 
     @classmethod
     def from_wire(cls, w: Wire) -> Value:
-        return cls(w["digest"], w["size"], w["kind"], w["preview"], w.get("data"), w.get("blob", False))
+        data, blob, parts = w.get("data"), w.get("blob", False), w.get("parts", b"")
+        return cls(w["digest"], w["size"], w["kind"], w["preview"], data, blob, parts)
 
 
 Argument: TypeAlias = tuple[str, Value]

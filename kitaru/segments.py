@@ -126,6 +126,6 @@ def pack(segments: Sequence[bytes]) -> bytes:
 def unpack(data: bytes, key: str) -> list[bytes]:
     """What `pack` was given. Raises as `Segment.decode` does."""
     segments = _open(_PACK_MAGIC, data, key)
-    if not isinstance(segments, list) or not all(isinstance(s, bytes) for s in segments):
+    if not isinstance(segments, list) or not segments or not all(isinstance(s, bytes) for s in segments):
         raise CorruptionError(f"{key} is no pack of segments")
     return segments

@@ -7,14 +7,15 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from types import CodeType
+from types import CodeType, CoroutineType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from .context import Frame, current
-from .engine import drive, drive_async
+from .engine import Steps, drive, drive_async
 from .errors import InvalidNameError, UsageError
+from .fingerprints import Fingerprint, fingerprint, source_of
 from .ids import check_step_name
-from .pools import StepFuture
+from .pools import Pools, StepFuture
 
 __all__ = ["Step", "checkpoint"]
 
@@ -87,15 +88,17 @@ class Step(Generic[P, R]):
     ) -> None:
         _check_function(function)
         self.name = check_step_name(function.__name__)
-        if retries < 0:
-            raise UsageError(f"retries={retries} of {self.name}: it counts further attempts, so 0 or more")
-        if timeout is not None and timeout <= 0:
-            raise UsageError(f"timeout={timeout} of {self.name}: it is in seconds, and more than 0")
+        if not isinstance(retries, int) or retries < 0:
+            raise UsageError(f"retries={retries!r} of {self.name}: it counts further attempts, so 0 or more")
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            raise UsageError(f"timeout={timeout!r} of {self.name}: it is in seconds, and more than 0")
+        if isinstance(ignore, str):
+            raise UsageError(f"ignore={ignore!r} of {self.name}: give a list of parameters' names")
         if outputs is not None:
             if isinstance(outputs, str) or not outputs or len(set(outputs)) != len(outputs):
                 raise UsageError(f"outputs={outputs!r} of {self.name}: give a tuple of names, each once")
             for name in outputs:
-                if not name.isidentifier() or name == "in":
+                if not isinstance(name, str) or not name.isidentifier() or name == "in":
                     raise InvalidNameError(f"outputs= of {self.name}: {name!r} cannot be the name of an output")
         self.function: Callable[..., Any] = function
         self.is_async = inspect.iscoroutinefunction(function)
@@ -105,6 +108,16 @@ class Step(Generic[P, R]):
         functools.update_wrapper(cast("Any", self), function)
         if self.is_async:
             _mark_coroutine(self)
+
+    lenient = False
+
+    def code(self) -> Fingerprint:
+        """The fingerprint of its body."""
+        return fingerprint(self.function)
+
+    def source(self) -> str | None:
+        """The text of its function, where it can be had."""
+        return source_of(self.function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         frame = current.get()
@@ -140,7 +153,9 @@ class Step(Generic[P, R]):
         made = frame.engine.call(frame, self, self._arguments(args, kwargs), args, kwargs)
         steps = frame.engine.perform(made)
         if self.is_async:
-            return _awaited(drive_async(steps))
+            work: Any = _awaited(steps)
+            work.__qualname__ = self.name
+            return work
         try:
             return drive(steps)
         except Exception as e:
@@ -165,7 +180,9 @@ class _BoundStep:
 
     def __init__(self, step: Step[..., Any], instance: Any) -> None:
         self._step, self.__self__ = step, instance
-        self.name, self.__wrapped__, self.__doc__ = step.name, step.function, step.__doc__
+        self.name, self.__wrapped__ = step.name, step.function
+        self.__name__, self.__qualname__ = step.function.__name__, step.function.__qualname__
+        self.__doc__, self.__module__ = step.function.__doc__, step.function.__module__
         if step.is_async:
             _mark_coroutine(self)
 
@@ -182,9 +199,9 @@ class _BoundStep:
         return f"<checkpoint {self.name} of {type(self.__self__).__qualname__}>"
 
 
-async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:
+async def _awaited(steps: Steps) -> Any:
     try:
-        return await work
+        return await drive_async(steps)
     except Exception as e:
         frame = current.get()
         if frame is not None:
@@ -203,12 +220,20 @@ def _running_loop() -> bool:
     return events is not None and events._get_running_loop() is not None
 
 
+_outside = Pools(1)
+"""Keeps the tasks of async steps that are submitted outside of a flow."""
+
+
 def _just_run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StepFuture:
     future = StepFuture()
     future.set_running_or_notify_cancel()
     try:
         value = function(*args, **kwargs)
-        future.set_result(_run_coroutine(value) if inspect.iscoroutine(value) and not _running_loop() else value)
+        if inspect.iscoroutine(value):
+            if _running_loop():
+                return _outside.submit_async(value)
+            value = _run_coroutine(value)
+        future.set_result(value)
     except Exception as e:
         future.set_exception(e)
     return future
@@ -216,15 +241,16 @@ def _just_run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappi
 
 def _resolved(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """Futures of other steps count by their results; a coroutine was forgotten to be awaited."""
-    for v in (*args, *kwargs.values()):
-        if isinstance(v, StepFuture):
-            args = tuple(a.result() if isinstance(a, StepFuture) else a for a in args)
-            kwargs = {k: a.result() if isinstance(a, StepFuture) else a for k, a in kwargs.items()}
-            return _resolved(name, args, kwargs)
-        if inspect.iscoroutine(v):
-            what = v.__qualname__
+    if not any(isinstance(v, (StepFuture, CoroutineType)) for v in (*args, *kwargs.values())):
+        return args, kwargs
+    forgotten = [v for v in (*args, *kwargs.values()) if inspect.iscoroutine(v)]
+    if forgotten:
+        for v in forgotten:
             v.close()
-            raise UsageError(f"{name} was given the coroutine {what}(…), which has not run: await it first")
+        what = forgotten[0].__qualname__
+        raise UsageError(f"{name} was given the coroutine {what}(…), which has not run: await it first")
+    args = tuple(a.result() if isinstance(a, StepFuture) else a for a in args)
+    kwargs = {k: a.result() if isinstance(a, StepFuture) else a for k, a in kwargs.items()}
     return args, kwargs
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from typing import Any, Literal, NamedTuple
 
 import ormsgpack
@@ -25,7 +24,7 @@ _ATOMS = {type(None), bool, int, float, str, bytes}
 _PLAIN = _ATOMS | {list, dict}
 # What ormsgpack writes as if it were bytes, or as raw msgpack: a value that holds one is written by hand.
 _TAKEN_FOR_OTHERS = {bytearray, memoryview, ormsgpack.Ext, ormsgpack.Fragment}
-_BIN_OR_EXT = re.compile(rb"[\xc4-\xc9\xd4-\xd8]").search
+_BIN_OR_EXT = bytes([*range(0xC4, 0xCA), *range(0xD4, 0xD9)])
 _STATE_AT = {"dataclass": 1, "pydantic": 1, "exception": 2, "sub": 2}
 
 
@@ -123,7 +122,9 @@ def _fast(value: Any, *, refer: bool) -> bytes | None:
 
     try:
         data = ormsgpack.packb(value, hook, EXACT)
-        return None if _BIN_OR_EXT(data) and _is_ambiguous(value, forms) else data
+        # Removing bytes is by far the fastest way to ask whether any of them is there; see decisions/008.
+        may_be = len(data.translate(None, _BIN_OR_EXT)) < len(data)
+        return None if may_be and _is_ambiguous(value, forms) else data
     except Exception:  # too deep, a key that is no str, a surrogate, a class that has no hash, or what the hook raised
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import sys
 import types
 from typing import Any
@@ -74,6 +73,8 @@ def loads(data: bytes, *, trusted: bool) -> Any:
             "this value was pickled, and loading it would run code from a store that is not trusted. "
             "If you trust everybody who can write there, set KITARU_TRUST to its address"
         )
+    import pickle
+
     try:
         return pickle.loads(data)  # noqa: S301
     except (ImportError, AttributeError) as error:

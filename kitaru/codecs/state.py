@@ -155,7 +155,15 @@ def of_exception(value: BaseException) -> dict[str, Any]:
             continue
         if part is not None:
             held[name] = part
-    return {**held, **of(value)}
+    held.update(of(value))
+    # An exception that was recorded and raised again is the same value: what that left on it does not count.
+    held.pop("__kitaru_record__", None)
+    notes = held.pop("__notes__", None)
+    if isinstance(notes, list):
+        notes = [note for note in notes if not (isinstance(note, str) and note.startswith("Recorded traceback:"))]
+    if notes:
+        held["__notes__"] = notes
+    return held
 
 
 def restore(made: Any, held: dict[str, Any]) -> None:

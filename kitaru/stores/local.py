@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import (
     InvalidNameError,
@@ -22,6 +22,9 @@ from ..errors import (
 )
 from .base import Entry
 from .keys import check_key, check_range, is_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["LocalStore"]
 
@@ -79,6 +82,8 @@ class LocalStore:
     @property
     def path(self) -> Path:
         """The folder, as an absolute path."""
+        from pathlib import Path
+
         return Path(self._path)
 
     @property

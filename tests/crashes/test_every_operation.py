@@ -16,6 +16,9 @@ from kitaru.testing.faults import Fault, FaultyStore, SimulatedCrash, fault_at
 
 from . import audit as script, oracle
 
+# A crash leaves coroutines behind, as a dead process would; what becomes of them when they are collected is no matter.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+
 MOST = 40
 """Store operations that the flow makes without a crash, at the most."""
 
@@ -74,16 +77,15 @@ def campaign(make_store, lines, workers: int = 1) -> int:
         k, fault = case
         return crash_and_resume(make_store(f"{k}-{fault.name.lower()}"), f"audit-{k}-{fault.name[6]}", k, fault, lines)
 
-    cases = [(k, fault) for k in range(1, MOST + 2) for fault in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)]
+    most = 0
+    for calm in range(3):  # threads make the number vary a little
+        store = FaultyStore(make_store(f"calm-{calm}"))
+        assert attempt(store, f"calm-{calm}", lines)[0] is not None
+        most = max(most, store.count())
+    assert most <= MOST
+    cases = [(k, fault) for k in range(1, most + 2) for fault in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)]
     with ThreadPoolExecutor(workers) as pool:
         return sum(pool.map(one, cases))
-
-
-def test_the_flow_makes_at_most_forty_operations(said) -> None:
-    store = FaultyStore(MemoryStore("campaign-size"))
-    result, _ = attempt(store, "audit-size", said)
-    assert result is not None
-    assert store.count() <= MOST
 
 
 def test_a_crash_at_every_operation_in_memory(said) -> None:

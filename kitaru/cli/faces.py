@@ -1,0 +1,327 @@
+"""How executions, checkpoints and values look in a terminal, and, plainly, in a pipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..client import Artifact, Checkpoint, Execution, Summary
+from ..errors import UsageError
+from ..executions import CheckpointData
+from ..failures import Failure
+from ..notices import address_of
+from ..previews import preview_line
+from ..records import Value
+from .events import Event
+from .text import ago, block, clock_time, cut, duration, iso, line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["Screen"]
+
+_MOST_ROWS, _MOST_LINES, _MOST_CHARACTERS = 200, 200, 20_000
+_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "cancelled": "yellow",
+    "waiting": "magenta",
+    "paused": "magenta",
+}
+
+
+class Screen:
+    """Where a command's own words go: standard output.
+
+    On a terminal it has colours and its width, and long things are cut with a word on how to see all. In a pipe
+    everything is plain, in full, and as wide as it is. What is printed never passes for markup, and holds no control
+    characters but line breaks.
+    """
+
+    def __init__(self, *, full: bool = False, now: float) -> None:
+        self._stream = sys.stdout
+        self.terminal = self._stream.isatty()
+        self.cuts = self.terminal and not full
+        self._now = now
+
+    # ------------------------------------------------------------ the parts
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """Some lines of text."""
+        self._show(block(text), style)
+
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        width = shutil.get_terminal_size().columns if self.terminal else 100_000
+        return Console(
+            file=self._stream,
+            force_terminal=self.terminal,
+            width=width,
+            markup=False,
+            highlight=False,
+            emoji=False,
+            soft_wrap=True,
+        )
+
+    def _show(self, text: str, style: str = "") -> None:
+        if not self.terminal or not style:
+            self._stream.write(f"{text}\n")
+            return
+        self._console().print(text, style=style)
+
+    def _heading(self, text: str) -> None:
+        self._show("")
+        self._show(text, "bold")
+
+    def _table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, head: bool = True) -> None:
+        """Rows of single lines. A column named "status" has colours; one that ends with ">" is aligned to the right."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, show_header=head, header_style="bold", padding=(0, 2, 0, 0))
+        for name in columns:
+            right = "right" if name.endswith(">") else "left"
+            table.add_column(Text(name.rstrip(">")), justify=right, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+        for row in rows:
+            cells = [Text(line(cell)) for cell in row]
+            for name, cell in zip(columns, cells, strict=True):
+                if name == "status":
+                    cell.stylize(_STYLES.get(cell.plain, ""))
+            table.add_row(*cells)
+        self._print(table)
+
+    def _print(self, table: Table) -> None:
+        console = self._console()
+        with console.capture() as captured:
+            console.print(table, soft_wrap=False)
+        self._stream.write("".join(f"{text.rstrip()}\n" for text in captured.get().splitlines()))
+
+    def _facts(self, facts: Mapping[str, str]) -> None:
+        width = max(map(len, facts), default=0)
+        for name, text in facts.items():
+            if text:
+                self._show(f"  {name:<{width}}  {line(text)}")
+
+    def _when(self, at: float) -> str:
+        if self.terminal:
+            return f"{clock_time(at)} ({ago(at, self._now)})"
+        return iso(at) or "?"
+
+    # ------------------------------------------------------------ runs
+
+    def runs(self, summaries: Sequence[Summary]) -> None:
+        """The executions of a store."""
+        self._table(
+            ("execution", "flow", "status", "begun", "took>"),
+            [
+                (
+                    s.exec_id,
+                    s.flow,
+                    s.status.value,
+                    ago(s.begun, self._now) if self.terminal else iso(s.begun) or "?",
+                    duration(s.at - s.begun) if s.status.is_finished else "",
+                )
+                for s in summaries
+            ],
+        )
+
+    # ------------------------------------------------------------ an execution
+
+    def execution(self, e: Execution) -> None:
+        """One execution: where it stands, its inputs, its checkpoints as a tree, its end."""
+        d, status = e.data, e.status.value
+        self._show(f"{line(e.exec_id)}  {line(e.flow)}  {status}", f"bold {_STYLES.get(status, '')}")
+        ended = d.ended if d.ended is not None else self._now if status == "running" else None
+        self._facts(
+            {
+                "begun": self._when(d.begun.at),
+                "took": duration(ended - d.begun.at) if ended is not None else "",
+                "attempts": str(d.attempts) if d.attempts > 1 else "",
+                "store": e.store.url,
+                "code": d.begun.script or d.begun.module,
+                "logged": _logged(d.metadata),
+            }
+        )
+        self._values("inputs", d.begun.arguments)
+        self._tree(e)
+        self._values("saved", [(s.name, s.value) for s in d.saved])
+        self._values("result", [("", d.result)] if d.result is not None else [])
+        if e.failure is not None:
+            self._heading(f"failed {f'at {line(e.failed_at)}' if e.failed_at else 'in its own body'}")
+            self._show(f"  {line(e.failure.summary())}", "red")
+        if status in {"failed", "interrupted"}:
+            look = address_of(e.store, f"{e.exec_id}:{e.failed_at}") if e.failed_at else ""
+            self._facts(
+                {
+                    "look": f"kitaru show {look}" if look else "",
+                    "resume": f"kitaru resume {address_of(e.store, e.exec_id)}",
+                }
+            )
+
+    def _values(self, heading: str, values: Iterable[tuple[str, Value]]) -> None:
+        rows = [(f"  {name}", preview_line(dict(value.preview), 100)) for name, value in values]
+        if rows:
+            self._heading(heading)
+            self._table(("name", "value"), rows, head=False)
+
+    def _tree(self, e: Execution) -> None:
+        ordered = list(_in_tree(e.data.checkpoints))
+        if not ordered:
+            return
+        self._heading(f"{len(ordered):,} checkpoint{'s' if len(ordered) > 1 else ''}")
+        shown = ordered[:_MOST_ROWS] if self.cuts else ordered
+        self._table(
+            ("@>", "checkpoint", "status", "took>", "tries>", "output"),
+            [
+                (
+                    str(c.index),
+                    f"{'  ' * (len(c.path) - 1)}{c.path[-1]}",
+                    "superseded" if c.superseded else c.status,
+                    "reused" if c.reused_from else duration(c.took) if c.ended is not None else "",
+                    str(c.attempts) if c.attempts > 1 else "",
+                    _outcome(c),
+                )
+                for c in shown
+            ],
+        )
+        self._rest(f"{len(ordered) - len(shown):,} more checkpoints" if len(shown) < len(ordered) else "")
+
+    def _rest(self, what: str) -> None:
+        if what:
+            self._show(f"… {what}; all of it: the same command with --full", "dim")
+
+    # ------------------------------------------------------------ a checkpoint
+
+    def checkpoint(self, c: Checkpoint) -> None:
+        """What one step left."""
+        d = c.data
+        self._show(f"{line(d.label)}  {d.status}", f"bold {_STYLES.get(d.status, '')}")
+        self._facts(
+            {
+                "number": f"@{d.index}",
+                "type": d.type or "",
+                "started": self._when(d.started),
+                "took": duration(d.took) if d.ended is not None else "",
+                "tries": str(d.attempts) if d.attempts > 1 else "",
+                "reused": f"from {d.reused_from[0]}" if d.reused_from else "",
+                "note": "superseded: another call stands at its place since the code changed" if d.superseded else "",
+                "address": c.address,
+            }
+        )
+        self._values("inputs", d.arguments)
+        self._values("outputs", d.outputs)
+        if c.metadata:
+            self._heading("logged")
+            self._facts({line(k): _short(v) for k, v in c.metadata.items()})
+        if c.failure is not None:
+            self._heading("failure")
+            self._long(failure_text(c.failure))
+        if c.source:
+            self._heading("source, as it ran")
+            self._long(c.source)
+
+    def _long(self, text: str) -> None:
+        kept, rest = cut(text, _MOST_LINES, _MOST_CHARACTERS) if self.cuts else (text, "")
+        self.say(kept.rstrip("\n"))
+        self._rest(rest)
+
+    # ------------------------------------------------------------ a value
+
+    def value(self, a: Artifact) -> None:
+        """A value in full. In a pipe it stands alone."""
+        if self.terminal:
+            kind = f"{a.kind}{f', {a.type}' if a.type else ''}"
+            self._show(f"{line(a.name)}  {line(preview_line(a.preview, 60))}", "bold")
+            self._show(f"{line(kind)}, {a.size:,} bytes, sha256 {a.digest[:12]}…", "dim")
+        if a.kind == "pickle":
+            self._show(
+                f"{preview_line(a.preview, 300)}\npickled in whole or in part: loading it would run code, so what is "
+                f"pickled stands here as its size. In Python: kitaru.load({a.address!r})"
+            )
+        self._long(_readable(a.to_json()))
+
+    # ------------------------------------------------------------ a log
+
+    def log(self, events: Iterable[Event]) -> None:
+        """What happened, in order of time."""
+        self._table(
+            ("time", "event", "where", "text"),
+            [
+                (
+                    clock_time(e.at) if self.terminal else iso(e.at) or "?",
+                    e.kind,
+                    e.where,
+                    _logged(e.data) if e.kind == "logged" else e.text,
+                )
+                for e in events
+            ],
+            head=False,
+        )
+
+
+def failure_text(f: Failure) -> str:
+    """A failure as Python prints it, causes first, notes last."""
+    parts = []
+    if f.cause is not None:
+        parts += [failure_text(f.cause), "", "The above exception was the direct cause of the following exception:", ""]
+    elif f.context is not None and not f.suppressed:
+        parts += [
+            failure_text(f.context),
+            "",
+            "During handling of the above exception, another exception occurred:",
+            "",
+        ]
+    parts.append(f.traceback or f"{f.type.rpartition(':')[2]}: {f.message}")
+    for n, member in enumerate(f.group, 1):
+        parts += [f"  member {n}:", *(f"  | {text}" for text in failure_text(member).split("\n"))]
+    return "\n".join([*parts, *f.notes])
+
+
+def _in_tree(checkpoints: Sequence[CheckpointData]) -> Iterable[CheckpointData]:
+    """Each one after the one around it, before that one's next neighbour."""
+    ids = {c.id for c in checkpoints}
+    inside: dict[Any, list[CheckpointData]] = {}
+    for c in checkpoints:
+        inside.setdefault(c.parent if c.parent in ids else None, []).append(c)
+    todo = inside.get(None, [])[::-1]
+    while todo:
+        c = todo.pop()
+        yield c
+        todo += inside.get(c.id, [])[::-1]
+
+
+def _outcome(c: CheckpointData) -> str:
+    if c.failure is not None:
+        return c.failure.summary()
+    shown = [preview_line(dict(v.preview), 80) for _, v in c.outputs]
+    return shown[0] if len(shown) == 1 else "; ".join(f"{n}={p}" for (n, _), p in zip(c.outputs, shown, strict=True))
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _logged(data: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_short(value)}" for key, value in data.items())
+
+
+def _readable(plain: Any) -> str:
+    """Text as itself, anything else as JSON."""
+    match plain:
+        case str():
+            return plain
+        case {"$str": [{"$bytes": str(data)}]}:  # text that UTF-8 cannot hold
+            return bytes.fromhex(data).decode("utf-8", "surrogatepass")
+    try:
+        return json.dumps(plain, indent=2, ensure_ascii=False)
+    except RecursionError:
+        raise UsageError(
+            "this value is nested too deeply to be printed: load it in Python, kitaru.load(ADDRESS)"
+        ) from None

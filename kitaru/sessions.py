@@ -1,0 +1,247 @@
+"""A session: an execution whose steps a person runs one by one, such as the cells of a notebook."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import platform
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .clock import SYSTEM
+from .context import Frame, current
+from .engine import Attempt, Engine, Outcome, Settings, Steps
+from .errors import ExecutionEndedError, InputsDifferError, UsageError
+from .fingerprints import Fingerprint
+from .ids import check_exec_id, check_step_name, new_exec_id
+from .journal import Halt
+from .location import current_store, prepare
+from .notices import say
+from .ownership import State, claim
+from .records import Begun
+from .stores.base import Store
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from .client import Execution
+
+__all__ = ["Session", "SessionStep"]
+
+QUALNAME = "<session>"
+"""Marks an execution whose code is a person at a keyboard: a resume cannot run it."""
+
+
+class _Cell:
+    """What the engine asks of a step, for one whose body runs outside of it."""
+
+    is_async = False
+    retries = 0
+    timeout = None
+    lenient = True
+
+    def __init__(self, name: str, text: str | None, type: str | None) -> None:  # noqa: A002 - as in `checkpoint`
+        self.name, self.text, self.type = name, text, type
+        self.outputs: tuple[str, ...] | None = ()
+
+    def function(self) -> None:
+        raise AssertionError("the body of a session's step runs outside of the engine")
+
+    def code(self) -> Fingerprint:
+        """The text as it was typed: it is all that is known of this body."""
+        digest = hashlib.sha256((self.text or "").encode("utf-8", "surrogatepass"))
+        return Fingerprint(digest.digest(), {self.name: digest.hexdigest()[:12]})
+
+    def source(self) -> str | None:
+        return self.text
+
+
+class SessionStep:
+    """One step of a session, from its beginning to `succeed` or `fail`.
+
+    Attributes
+    ----------
+    label : str
+        Its path: ``clean#1``.
+    """
+
+    def __init__(self, engine: Engine, cell: _Cell, inputs: Mapping[str, Any]) -> None:
+        engine.frame.enter()
+        made = engine.call(engine.frame, cell, inputs.items(), (), {}, anew=True)
+        self.label = made.label
+        self._engine, self._cell = engine, cell
+        self._steps: Steps = engine.perform(made)
+        self._token: Token[Frame | None] | None = None
+        self._began = engine.clock.monotonic()
+        effect = next(self._steps)
+        while not isinstance(effect, Attempt):  # a large input goes up first
+            effect = self._steps.send(effect.run())
+        self._frame = effect.frame
+
+    def enter(self) -> None:
+        """From here to `exit`, steps and flows that this context calls nest under this step."""
+        self._frame.enter()
+        self._token = current.set(self._frame)
+
+    def exit(self) -> None:
+        """The end of `enter`, in the same context or in another one."""
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                current.reset(token)
+            except ValueError:  # an awaited cell may come back in another context
+                current.set(None)
+
+    def succeed(self, outputs: Mapping[str, Any]) -> None:
+        """Record the outputs by name; durable on return. What cannot be recorded is noted by its type."""
+        self._cell.outputs = tuple(outputs)
+        self._end(Outcome(tuple(outputs.values()), took=self._took()))
+
+    def fail(self, error: BaseException) -> None:
+        """Record the failure; durable on return. An interrupt is one, too."""
+        if not isinstance(error, Exception):
+            error, cause = RuntimeError(f"interrupted: {type(error).__name__}"), error
+            error.__cause__ = cause
+        try:
+            self._end(Outcome(error=error, took=self._took()))
+        except Exception as e:
+            if e is not error:
+                raise
+
+    def _took(self) -> float:
+        return self._engine.clock.monotonic() - self._began
+
+    def _end(self, outcome: Outcome) -> None:
+        self.exit()
+        self._frame.closed = "has ended"
+        try:
+            effect = self._steps.send(outcome)
+            while True:
+                effect = self._steps.send(effect.run())
+        except StopIteration:
+            return
+        except Halt as e:
+            raise e.error from e.__cause__
+        finally:
+            self._steps.close()
+
+
+class Session:
+    """An execution whose steps are run by a person: each call of `step` leaves a checkpoint, and none is reused.
+
+    It begins at its first step, and is let go of by `close`, or when the interpreter ends; then it is ``paused``,
+    and a session by its exec_id goes on with it.
+
+    Parameters
+    ----------
+    name
+        What the execution is an execution of; the first part of its exec_id.
+    exec_id
+        A name for the execution. Where it exists, the session goes on with it.
+    store
+        Where it is recorded; the current store when left out.
+
+    Examples
+    --------
+    >>> import kitaru
+    >>> session = kitaru.Session("tour", store=kitaru.connect("memory://tour"))
+    >>> step = session.step("double", {"n": 4}, source="m = 2 * n")
+    >>> step.succeed({"m": 8})
+    >>> session.execution().checkpoints
+    [<checkpoint double#1: completed>]
+    >>> session.close()
+    """
+
+    def __init__(self, name: str = "notebook", *, exec_id: str | None = None, store: Store | None = None) -> None:
+        self.name = check_step_name(name)
+        self._asked = check_exec_id(exec_id) if exec_id is not None else None
+        self._store = store
+        self._engine: Engine | None = None
+        self.exec_id: str | None = None
+
+    @property
+    def store(self) -> Store:
+        """Where it is recorded."""
+        return self._store if self._store is not None else current_store()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process owns the execution, and can record in it."""
+        return self._engine is not None and self._engine.journal.halted is None
+
+    def step(
+        self,
+        name: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        source: str | None = None,
+        type: str | None = "cell",  # noqa: A002 - as in `checkpoint`
+    ) -> SessionStep:
+        """Begin a step; whoever runs its body then calls `succeed` or `fail`.
+
+        Raises
+        ------
+        ExecutionOwnedError
+            Somebody else, another notebook for one, runs this execution.
+        StoreError
+            The store cannot be used: nothing was begun.
+        """
+        check_step_name(name)
+        if current.get() is not None:
+            raise UsageError(f"the step {name} of a session cannot begin inside of another step")
+        engine = self._open()
+        try:
+            return SessionStep(engine, _Cell(name, source, type), inputs or {})
+        except Halt as e:
+            raise e.error from e.__cause__
+
+    def execution(self) -> Execution:
+        """The execution as it stands now. Raises `UsageError` before the first step."""
+        from .client import KitaruClient
+
+        exec_id = self.exec_id or self._asked
+        if exec_id is None:
+            raise UsageError("this session has no step yet, so there is no execution")
+        return KitaruClient(self.store).executions.get(exec_id)
+
+    def close(self) -> None:
+        """Let the execution go; it is ``paused``. Closing twice does nothing."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            atexit.unregister(self.close)
+            self._asked = engine.exec_id
+            engine.interrupt("the session was closed", "paused")
+
+    def _open(self) -> Engine:
+        if self._engine is not None:
+            return self._engine
+        store = self._store = self.store
+        prepare(store)
+        environment = {"python": platform.python_version(), "platform": sys.platform}
+        begin = Begun(self.name, (), qualname=QUALNAME, at=SYSTEM.time(), environment=environment)
+
+        def check(state: State) -> None:
+            if state.begun is None or state.begun.qualname != QUALNAME:
+                raise InputsDifferError(
+                    f"{self._asked} is an execution of a flow, not of a session: choose another exec_id"
+                )
+
+        digits = 4
+        while True:
+            exec_id = self._asked or new_exec_id(self.name, digits)
+            claimed = claim(
+                store, exec_id, clock=SYSTEM, begin=begin, fresh=self._asked is None, check=check, say=say
+            )
+            if claimed is not None:
+                break
+            digits *= 2
+        if claimed.journal is None:
+            raise ExecutionEndedError(f"{exec_id} has ended, and nothing more is recorded in it: choose another one")
+        code = Fingerprint(b"", {})
+        begun = claimed.state.begun or begin
+        engine = Engine(store, claimed, begun, settings=Settings(), clock=SYSTEM, code=code, say=say)
+        engine.skip_ordinals()
+        self._engine, self.exec_id = engine, exec_id
+        atexit.register(self.close)
+        return engine

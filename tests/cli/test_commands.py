@@ -1,0 +1,333 @@
+"""Each command says what was recorded, to people and as JSON, and ends with the exit code that was promised."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from kitaru import __version__, checkpoint, connect, flow, log
+from kitaru.client import KitaruClient
+
+
+def test_runs_lists_executions_newest_first(kitaru, here):
+    @flow
+    def first():
+        return 1
+
+    @flow
+    def second():
+        raise ValueError("no")
+
+    one = first.run().exec_id
+    with pytest.raises(ValueError, match="no"):
+        second.run()
+    said = kitaru("runs")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0].split() == ["execution", "flow", "status", "begun", "took"]
+    assert [line.split()[1:3] for line in lines[1:]] == [["second", "failed"], ["first", "completed"]]
+    assert kitaru("runs", "--flow", "first", "--json").document["runs"][0]["exec_id"] == one
+    assert [r["flow"] for r in kitaru("runs", "--status", "failed", "--json").document["runs"]] == ["second"]
+
+
+def test_runs_says_when_there_are_more(kitaru, here):
+    @flow
+    def one():
+        return 1
+
+    for _ in range(3):
+        one.run()
+    said = kitaru("runs", "--limit", "2")
+    assert len(said.out.splitlines()) == 3
+    assert "there are more" in said.err
+    document = kitaru("runs", "--limit", "2", "--json").document
+    assert (len(document["runs"]), document["more"]) == (2, True)
+    assert set(document["runs"][0]) == {"exec_id", "flow", "status", "begun", "took"}
+
+
+def test_an_empty_store_is_no_error_and_is_not_made(kitaru, here):
+    said = kitaru("runs")
+    assert (said.code, said.out) == (0, "")
+    assert "there is no execution" in said.err
+    assert kitaru("runs", "--json").document["runs"] == []
+    assert os.listdir(here) == []
+
+
+@pytest.mark.process
+def test_show_of_a_failed_execution_names_the_place_and_the_two_commands(kitaru, failed):
+    said = kitaru("show", "last")
+    assert said.code == 0
+    for text in (
+        "audit-7  audit  failed",
+        "list(2) ['numpy', 'boto3']",
+        "failed at classify#2",
+        "TimeoutError: no answer",
+        "kitaru show audit-7:classify#2",
+        "kitaru resume audit-7",
+        "3 checkpoints",
+    ):
+        assert text in said.out, text
+    document = kitaru("show", "audit-7", "--json").document
+    assert document["kind"] == "execution"
+    execution = document["execution"]
+    assert (execution["status"], execution["failed_at"]) == ("failed", "classify#2")
+    assert [c["label"] for c in execution["checkpoints"]] == ["collect#1", "classify#1", "classify#2"]
+    assert execution["failure"]["type"] == "builtins:TimeoutError"
+
+
+@pytest.mark.process
+def test_show_of_a_checkpoint_has_inputs_traceback_and_source(kitaru, failed):
+    for ref in ("classify#2", "@3", "audit-7:classify#2", "last-failed:classify#2", "audit:@3"):
+        said = kitaru("show", ref)
+        assert said.code == 0, said.err
+        for text in ("classify#2  failed", "{'name': 'boto3'}", "in classify", "def classify(package):", "llm_call"):
+            assert text in said.out, text
+    document = kitaru("show", "@1", "--json").document["checkpoint"]
+    assert document["metadata"] == {"found": 2}
+    assert document["outputs"]["output"]["preview"]["len"] == 2
+    assert document["inputs"]["names"]["kind"] == "data"
+
+
+@pytest.mark.process
+def test_show_of_a_value_in_a_pipe_is_the_value_alone(kitaru, completed):
+    assert kitaru("show", "audit-7:report").out == "# Report\n\nAll well.\n"
+    assert json.loads(kitaru("show", "classify#1.in.package").out) == {"name": "numpy"}
+    assert json.loads(kitaru("show", "last:result").out)[1] == {"name": "boto3", "licence": "MIT"}
+    document = kitaru("show", "classify#1.output", "--json").document["value"]
+    assert document["value"] == {"name": "numpy", "licence": "MIT"}
+    assert document["address"].endswith("/audit-7:classify#1.output")
+    assert kitaru("show", document["address"]).code == 0
+
+
+@pytest.mark.process
+def test_log_tells_begin_claims_failures_retries_logs_and_end(kitaru, completed):
+    events = kitaru("log", "--json").document["events"]
+    assert [(e["event"], e["where"]) for e in events] == [
+        ("begun", ""),
+        ("claimed", ""),
+        ("logged", "collect#1"),
+        ("failed", "classify#2"),
+        ("failed", ""),
+        ("claimed", ""),
+        ("retried", "classify#2"),
+        ("completed", ""),
+    ]
+    assert [e["at"] for e in events] == sorted(e["at"] for e in events)
+    said = kitaru("log", "audit-7")
+    assert "found=2" in said.out
+    assert "TimeoutError: no answer" in said.out
+
+
+@checkpoint
+def one(n):
+    print("one ran")
+    return n + 1
+
+
+@checkpoint
+def two(n):
+    print("two ran")
+    if not os.path.exists("mended"):
+        raise OSError("away")
+    return n * 2
+
+
+@flow
+def sums(n):
+    return two(one(n))
+
+
+def test_resume_runs_what_is_left_and_says_what_that_came_to(kitaru, here):
+    with pytest.raises(OSError, match="away"):
+        sums.run(3)
+    said = kitaru("resume", "last")
+    assert said.code == 1
+    assert "in two" in said.err
+    *_, failed, look, how = said.err.splitlines()
+    assert failed == "kitaru: sums failed at two#1: OSError: away"
+    assert look.startswith("kitaru: look    kitaru show sums-")
+    assert how.startswith("kitaru: resume  kitaru resume sums-")
+    said = kitaru("resume", "last", "--json")
+    assert (said.code, said.document["status"], said.document["failure"]["message"]) == (1, "failed", "away")
+    (here / "mended").touch()
+    said = kitaru("resume", "last-failed")
+    assert said.code == 0
+    assert "sums found in this process" in said.err
+    lines = said.out.splitlines()
+    assert lines[:-1] == ["two ran", "int 8"]
+    assert lines[-1].startswith("1 reused, 1 run; ")
+    assert lines[-1].endswith(" saved")
+    said = kitaru("resume", "last", "--json")  # completed: nothing is left to run
+    assert said.document["result"] == {"type": "int", "text": "8"}
+    assert (said.document["code"], said.document["tally"]["ran"]) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["show", "nobody-1"], 2, "there is no execution nobody-1"),
+        (["show", "a:b:c"], 2, "a"),
+        (["show", "::"], 2, "cannot be an exec_id"),
+        (["show", "one-1:st ep"], 2, "is not a REF"),
+        (["show", "one-1:@9"], 2, "there is no @9"),
+        (["show", "one-1:step.in.nothing"], 2, "no input nothing"),
+        (["show", "one"], 2, "more than one execution begins with one"),
+        (["show", "gs://bucket/x"], 2, "is no store"),
+        (["log", "nobody-1"], 2, "there is no execution nobody-1"),
+        (["resume", "nobody-1"], 2, "there is no execution nobody-1"),
+        (["resume", "one-1", "--code", "nowhere.py"], 2, "nowhere.py"),
+        (["resume", "one-1", "--on-drift", "maybe"], 2, "maybe"),
+        (["show", "last-failed", "--store", "empty"], 2, "no execution failed"),
+        (["shw"], 2, "No such command"),
+        (["runs", "--status", "odd"], 2, "odd"),
+        (["runs", "--store", "a-file"], 2, "a-file"),
+        (["runs", "--store", "broken"], 5, "kitaru.json"),
+        (["show", "one-1", "--store", "future"], 5, "upgrade kitaru"),
+        (["demo", "--store", "memory://here"], 2, "memory://"),
+    ],
+)
+def test_an_error_is_one_paragraph_and_has_its_exit_code(kitaru, here, args, code, words):
+    @checkpoint
+    def step(n):
+        raise ValueError(n)
+
+    @flow
+    def one():
+        return step(1)
+
+    (here / "a-file").write_text("")
+    for name, text in (("broken", "{"), ("future", '{"format": 99}')):
+        (here / name).mkdir()
+        (here / name / "kitaru.json").write_text(text)
+    for name in ("one-1", "one-2"):
+        one.options(exec_id=name, raises=False).run()
+    said = kitaru(*args)
+    assert (said.code, said.out) == (code, "")
+    assert words in said.err
+    assert "Traceback" not in said.err
+    if "Usage:" not in said.err:
+        assert said.err.startswith("kitaru: ")
+        assert len(said.err.splitlines()) == 1
+
+
+def test_an_error_as_json_has_a_stable_code(kitaru, here):
+    said = kitaru("--json", "show", "nobody-1")
+    assert said.code == 2
+    assert said.document["error"]["code"] == "not-found"
+    assert said.document["error"]["exit_code"] == 2
+    assert said.err.startswith("kitaru: ")
+
+
+def test_a_traceback_is_there_for_whoever_asks(kitaru, here, monkeypatch):
+    assert "Traceback" in kitaru("show", "nobody-1", "--traceback").err
+    assert "Traceback" in kitaru("--traceback", "show", "nobody-1").err
+    monkeypatch.setenv("KITARU_TRACEBACK", "1")
+    assert "Traceback" in kitaru("show", "nobody-1").err
+
+
+def test_the_store_is_given_before_or_after_the_command(kitaru, here):
+    @flow
+    def one():
+        return 1
+
+    connect(here / "there")
+    one.run()
+    connect(None)
+    assert "one-" in kitaru("--store", "there", "runs").out
+    assert "one-" in kitaru("runs", "--store", "there").out
+    assert kitaru("runs").out == ""
+    shown = kitaru("show", "last", "--store", "there", "--json").document["execution"]
+    assert kitaru("show", shown["address"]).out.startswith("one-")
+
+
+def test_the_version_and_the_help(kitaru):
+    assert __version__ in kitaru("--version").out
+    assert all(name in kitaru("--help").out for name in ("demo", "log", "resume", "runs", "show", "143"))
+    for name in ("demo", "log", "resume", "runs", "show"):
+        assert "--json" in kitaru(name, "--help").out
+
+
+def test_an_owned_execution_is_refused_with_4(kitaru, here):
+    said = []
+
+    @checkpoint
+    def step():
+        said.append(kitaru("resume", "mine"))
+
+    @flow
+    def mine():
+        step()
+
+    mine.options(exec_id="mine").run()
+    assert said[0].code == 4
+    assert "looks alive" in said[0].err
+    assert "--take-over" in said[0].err
+
+
+def test_reading_commands_write_nothing(kitaru, here):
+    @checkpoint
+    def step():
+        log(tokens=3)
+        return b"\0\1"
+
+    @flow
+    def one():
+        return step()
+
+    one.options(exec_id="one-1").run()
+    store = here / ".kitaru"
+
+    def state():
+        return sorted((p.relative_to(store).as_posix(), p.stat().st_mtime_ns) for p in store.rglob("*"))
+
+    before = state()
+    for folder in [store, *(p for p in store.rglob("*") if p.is_dir())]:
+        folder.chmod(0o500)
+    try:
+        for args in (["runs"], ["show", "last"], ["show", "@1"], ["show", "step.output"], ["log"]):
+            for more in ([], ["--json"]):
+                assert kitaru(*args, *more).code == 0
+    finally:
+        for folder in [store, *(p for p in store.rglob("*") if p.is_dir())]:
+            folder.chmod(0o700)
+    assert state() == before
+
+
+def test_a_pickled_value_is_shown_without_unpickling_it(kitaru, here):
+    class Odd:
+        def __init__(self):
+            self.hook = lambda: None
+
+        def __setstate__(self, state):
+            raise AssertionError("unpickled")
+
+        def __reduce__(self):
+            return (exec, ("open('unpickled', 'w')",))
+
+    @flow
+    def one():
+        return Odd()
+
+    one.options(exec_id="one-1").run()
+    said = kitaru("show", "one-1:result")
+    assert said.code == 0, said.err
+    assert "pickled" in said.out
+    assert kitaru("show", "one-1:result", "--json").document["value"]["kind"] == "pickle"
+    assert not (here / "unpickled").exists()
+
+
+def test_a_damaged_value_is_named_and_not_shown(kitaru, here):
+    @flow
+    def one():
+        return "x" * 100_000
+
+    handle = one.options(exec_id="one-1").run()
+    artifact = KitaruClient(here / ".kitaru").artifacts.get(f"{handle.exec_id}:result")
+    blob = here / ".kitaru" / "blobs" / artifact.digest[:2] / artifact.digest
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes().replace(b"x", b"y", 1))
+    said = kitaru("show", "one-1:result")
+    assert (said.code, said.out) == (5, "")
+    assert artifact.digest in said.err

@@ -1,0 +1,176 @@
+"""The line magic, and coming and going of the extension."""
+
+from __future__ import annotations
+
+import pytest
+
+from kitaru.client import KitaruClient
+from kitaru_jupyter import refusal
+
+
+def test_kitaru_says_where_one_is(cells):
+    ran = cells("%kitaru")
+    assert cells.notebook.session.store.url in ran.text and "none yet" in ran.text
+    cells("%%kitaru_step s\nx = 1")
+    ran = cells("%kitaru")
+    assert f"{cells.notebook.exec_id} (running)" in ran.text and "s#1 (completed)" in ran.text
+
+
+def test_nothing_is_printed_where_there_is_nothing_to_say(cells, tmp_path):
+    for line in (f"%kitaru connect {tmp_path}", "%kitaru log", "%kitaru close", "%kitaru close", "%%kitaru_step s\nx = 1"):
+        ran = cells(line)
+        assert (ran.out, ran.err, ran.shown, ran.value, ran.error) == ("", "", [], None, None), line
+
+
+def test_connect_begins_an_execution_of_its_own_elsewhere(cells, tmp_path):
+    cells("%%kitaru_step s\nx = 1")
+    first = cells.notebook.exec_id
+    cells("place = " + repr(str(tmp_path)))
+    cells("%kitaru connect {place}")
+    cells("%%kitaru_step s\nx = 1")
+    assert cells.notebook.exec_id != first
+    assert [s.exec_id for s in KitaruClient(str(tmp_path)).executions.list()] == [cells.notebook.exec_id]
+
+
+def test_connecting_to_what_is_no_store_changes_nothing(cells):
+    cells("%%kitaru_step s\nx = 1")
+    before = cells.notebook.exec_id
+    ran = cells("%kitaru connect gs://bucket")
+    assert "UsageError: 'gs://bucket' is no store" in ran.out + ran.err
+    assert cells.notebook.exec_id == before
+
+
+def test_log_shows_label_status_and_names(cells):
+    cells("%%kitaru_step make\nx = 1")
+    cells("%%kitaru_step use\ny = x / 0")
+    assert cells("%kitaru log").text == (
+        "notebook: running, 2 checkpoints (1 completed, 1 failed)\n"
+        "\n"
+        "   checkpoint  status     read  bound\n"
+        "1  make#1      completed        x\n"
+        "2  use#1       failed     x     ZeroDivisionError: division by zero"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ref", "begins"),
+    [
+        ("make", "make#1: completed"),
+        ("make#2", "make#2: completed"),
+        ("@2", "make#2: completed"),
+        ("make#2.x", "make#2.x\n2"),
+        ("last", "notebook: running"),
+        ("last:make.x", "make#1.x\n1"),
+    ],
+)
+def test_show_takes_every_ref(cells, ref, begins):
+    cells("%%kitaru_step make\nx = 1")
+    cells("%%kitaru_step make\nx = 2")
+    assert cells(f"%kitaru show {ref}").text.startswith(begins)
+
+
+def test_show_takes_an_exec_id_and_an_address(cells):
+    cells("%%kitaru_step make\nx = 1")
+    c = cells.checkpoints[0]
+    assert cells(f"%kitaru show {cells.notebook.exec_id}").text.startswith("notebook: running")
+    assert cells(f"%kitaru show {c.address}").text.startswith("make#1: completed")
+
+
+def test_runs_is_a_data_frame(cells):
+    cells("%%kitaru_step s\nx = 1")
+    frame = cells("%kitaru runs").value
+    assert list(frame.columns) == ["exec_id", "flow", "status", "begun", "took"]
+    assert frame.loc[0, "exec_id"] == cells.notebook.exec_id and str(frame["begun"].dtype).endswith("UTC]")
+
+
+def test_runs_of_an_empty_store_is_empty(cells):
+    assert list(cells("%kitaru runs").value.columns) == ["exec_id", "flow", "status", "begun", "took"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("frobnicate", "there is no %kitaru frobnicate"),
+        ("show", "takes 1 word"),
+        ("show a b", "takes 1 word"),
+        ("log all", "takes no words"),
+        ("show nothing", "no execution"),
+        ("open nothing", "no execution nothing"),
+        ("show a::b", "is not a REF"),
+        ("--frobnicate", "unrecognized"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_paragraph(cells, line, says):
+    ran = cells(f"%kitaru {line}")
+    said = ran.out + ran.err
+    assert said.startswith("UsageError: ") and says in said and "Traceback" not in said
+
+
+def test_a_traceback_is_shown_on_request(cells):
+    assert cells("%config KitaruMagics.tracebacks = True").error is None
+    assert "Traceback" in cells("%kitaru open nothing").out
+
+
+@pytest.mark.parametrize("magic", ["%kitaru", "%%kitaru_step"])
+def test_help_says_what_there_is(cells, magic):
+    ran = cells(f"{magic}?")
+    said = ran.out + "".join(str(s) for s in ran.shown)
+    assert "kitaru" in said and ("--in" in said or "show REF" in said)
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("%kitaru ", "log"),
+        ("%kitaru sh", "show"),
+        ("%kitaru show ", "make#1"),
+        ("%kitaru show ma", "make#1"),
+        ("%kitaru show make#", "make#1"),
+        ("%kitaru show make#1.", "make#1.x"),
+        ("%kitaru show las", "last-failed"),
+    ],
+)
+def test_tab_completes_subcommands_and_refs(cells, line, offers):
+    cells("%%kitaru_step make\nx = 1")
+    text, matches = cells.shell.complete(None, line, len(line))
+    head = line[: len(line) - len(text)] if text else line
+    assert any((head + m).endswith(offers) or (line + m).endswith(offers) for m in matches), (text, matches)
+
+
+def test_loading_twice_is_loading_once(cells):
+    cells("%load_ext kitaru")
+    cells("import kitaru_jupyter; kitaru_jupyter.load(get_ipython())")
+    cells("%%kitaru_step s\nx = 1")
+    assert len(cells.checkpoints) == 1
+
+
+def test_unloading_leaves_nothing_and_lets_the_execution_go(bare_shell, cells):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    exec_id = None
+    cells("%%kitaru_step s\nx = 1")
+    exec_id = cells.notebook.exec_id
+    cells("%unload_ext kitaru")
+    assert KitaruClient().executions.get(exec_id).status.value == "paused"
+    assert "not found" in "".join([(r := cells("%kitaru")).out, r.err])
+    names = [f.__name__ for f in bare_shell.input_transformers_cleanup]
+    assert "blank_magic" not in names and bare_shell.ast_transformers == []
+    assert not [c for c in bare_shell.events.callbacks["post_run_cell"] if "kitaru" in repr(c)]
+    assert isinstance(bare_shell, InteractiveShell)
+    assert cells("from kitaru.client import Execution; 1").value == 1
+
+
+def test_reloading_begins_afresh(cells):
+    cells("%%kitaru_step s\nx = 1")
+    cells("%reload_ext kitaru")
+    assert cells.notebook.exec_id is None
+    cells("%%kitaru_step s\nx = 1")
+    assert [c.label for c in cells.checkpoints] == ["s#1"]
+
+
+def test_without_the_extra_loading_says_what_to_install(bare_shell, capsys, monkeypatch):
+    monkeypatch.setattr(refusal, "_NEEDED", ("no_such_pandas",))
+    monkeypatch.setattr(refusal.check_installed, "__defaults__", (("no_such_pandas",),))
+    bare_shell.run_cell("%load_ext kitaru")
+    said = "".join(capsys.readouterr())
+    assert "no_such_pandas" in said and "pip install 'kitaru[jupyter]'" in said and "Traceback" not in said
