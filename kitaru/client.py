@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .catalog import Row, rows
 from .clock import SYSTEM
+from .copying import Copied, Progress, copy
 from .engine import read_value
 from .errors import (
     AmbiguousNameError,
@@ -375,6 +376,33 @@ class Executions:
         if execution.status is not ExecutionStatus.FAILED:
             raise UsageError(f"{execution.exec_id} is {execution.status.value}, not failed: resume it instead")
         return self.resume(exec_id, code=code, raises=raises)
+
+    def copy(
+        self,
+        exec_id: str,
+        to: str | os.PathLike[str] | Store,
+        *,
+        progress: Callable[[Progress], None] = lambda p: None,
+    ) -> Copied:
+        """Copy an execution to another store, where it opens and resumes; the copy can be made again at any time.
+
+        Parameters
+        ----------
+        to
+            The other store, or its address. What it holds is never overwritten.
+        progress
+            Called after each object, with numbers of objects and bytes.
+
+        Raises
+        ------
+        UsageError
+            Another execution of this name is there, or this one went another way there.
+        CorruptionError
+            Something of it is damaged or missing.
+        """
+        store, name = self._client.find(exec_id)
+        target = open_store(to) if isinstance(to, (str, os.PathLike)) else to
+        return copy(store, target, name, progress=progress, say=self._client.note)
 
     def logs(self, exec_id: str) -> Sequence[LogLine]:
         """What the bodies of its flow and steps logged, in order of time."""

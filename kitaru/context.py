@@ -13,6 +13,8 @@ from .matching import Body
 from .records import Id
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .engine import Engine
 
 __all__ = ["Frame", "current", "tag_of", "tagged"]
@@ -42,6 +44,7 @@ class Frame:
         "handed",
         "label",
         "record",
+        "submitted",
         "task",
         "thread",
         "up",
@@ -52,6 +55,7 @@ class Frame:
         self.depth: int = 0 if up is None else up.depth + 1
         self.counts: dict[Any, int] = {}
         self.handed: list[tuple[str, Id]] = []  # failures that this body was handed, by lane
+        self.submitted: set[Future[Any]] = set()  # steps that this body submitted, and that have not ended
         self.closed: str | None = None
         self.thread = 0
         self.task: Any = None

@@ -39,7 +39,7 @@ from .lineage_graph import build, dumps, lineage_key
 from .location import is_trusted
 from .matching import Body, Call, Decision, Fork, Spec, View, cut, decide
 from .ownership import Claimed, State
-from .pools import Pools
+from .pools import Pools, drain, drain_async
 from .previews import preview, preview_line
 from .records import (
     NOWHERE,
@@ -67,14 +67,24 @@ INLINE = 32 << 10
 class Definition(Protocol):
     """What the engine asks of a step."""
 
-    name: str
-    function: Callable[..., Any]
-    is_async: bool
-    retries: int
-    timeout: float | None
-    type: str | None
-    outputs: tuple[str, ...] | None
-    lenient: bool  # an output that cannot be recorded is noted as such, and fails nothing
+    @property
+    def name(self) -> str: ...
+    @property
+    def function(self) -> Callable[..., Any]: ...
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def timeout(self) -> float | None: ...
+    @property
+    def type(self) -> str | None: ...
+    @property
+    def outputs(self) -> tuple[str, ...] | None: ...
+    @property
+    def lenient(self) -> bool:
+        """An output that cannot be recorded is noted as such, and fails nothing."""
+        ...
 
     def code(self) -> Fingerprint:
         """The fingerprint of its body."""
@@ -199,16 +209,16 @@ class _Sleep:
 
 @dataclass(slots=True)
 class _Drain:
-    """What was submitted ends before the flow does. After a failure, what has not begun never will."""
+    """What a body submitted ends before the body does. After a failure, what has not begun never will."""
 
-    pools: Pools
+    frame: Frame
     cancel: bool
 
     def run(self) -> None:
-        self.pools.drain(cancel=self.cancel)
+        drain(self.frame.submitted, cancel=self.cancel)
 
     async def arun(self) -> None:
-        await self.pools.drain_async(cancel=self.cancel)
+        await drain_async(self.frame.submitted, cancel=self.cancel)
 
 
 @dataclass(slots=True)
@@ -233,13 +243,8 @@ class Attempt:
         except Exception as e:
             return Outcome(error=e, took=self.clock.monotonic() - began)
         finally:
-            self._leave(token)
+            current.reset(token)
         return Outcome(value, took=self.clock.monotonic() - began)
-
-    def _leave(self, token: contextvars.Token[Frame | None]) -> None:
-        if self.frame.record is not None:  # the flow's frame stays open until what it submitted has ended
-            self.frame.closed = self.frame.closed or "has ended"
-        current.reset(token)
 
     def _run_limited(self, timeout: float, began: float) -> Outcome:
         """In a thread of its own: a synchronous body cannot be stopped, only left alone."""
@@ -288,7 +293,7 @@ class Attempt:
         except Exception as e:
             return Outcome(error=e, took=self.clock.monotonic() - began)
         finally:
-            self._leave(token)
+            current.reset(token)
         return Outcome(value, took=self.clock.monotonic() - began)
 
 
@@ -391,6 +396,8 @@ class Recorder:
 
 
 # ---------------------------------------------------------------- the engine
+
+_ANEW = Decision("run", "new")
 
 
 @dataclass(slots=True)
@@ -513,10 +520,7 @@ class Engine:
             lane = frame.lane()
             ordinal = frame.next(step.name) if lane == IN_ORDER else None
             call = Call(frame.body, step.name, ordinal, inputs)
-            if anew:
-                d = Decision("run", "new")
-            else:
-                d = decide(call, self._view, self._own_cut, self._fork, self._claimed)
+            d = _ANEW if anew else decide(call, self._view, self._own_cut, self._fork, self._claimed)
             if d.drifted:
                 d = self._drift(call, d, encoded)
             if d.record is not None:
@@ -640,6 +644,9 @@ class Engine:
             frame = Frame(self, rid, body, made.frame, made.label)
             outcome: Outcome = yield Attempt(frame, step.function, made.args, made.kwargs, step.timeout, self.clock)
             error = outcome.error
+            if frame.submitted and frame.closed is None:
+                yield _Drain(frame, cancel=error is not None)
+            frame.closed = frame.closed or "has ended"
             blobs: list[tuple[bytes, bytes]] = []
             values: tuple[Argument, ...] = ()
             if error is None:
@@ -776,7 +783,7 @@ class Engine:
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Steps:
         """The flow's body, from its top to its end. Returns its `Outcome`."""
         outcome: Outcome = yield Attempt(self.frame, function, args, kwargs, None, self.clock)
-        yield _Drain(self.pools, cancel=outcome.error is not None)
+        yield _Drain(self.frame, cancel=outcome.error is not None)
         if outcome.error is None:
             outcome.error = yield from self.finish(outcome.value)
         else:

@@ -202,10 +202,14 @@ def raise_again(failure: Failure, *, script: str | None = None) -> BaseException
     elif failure.context is not None:
         exception.__context__ = raise_again(failure.context, script=script)
     exception.__suppress_context__ = failure.suppressed
-    for note in failure.notes:
-        exception.add_note(note)
-    if failure.traceback and not any(note.startswith(_TRACEBACK_NOTE) for note in failure.notes):
-        exception.add_note(f"{_TRACEBACK_NOTE}\n{failure.traceback}")
+    notes = list(failure.notes)
+    if failure.traceback and not any(note.startswith(_TRACEBACK_NOTE) for note in notes):
+        notes.append(f"{_TRACEBACK_NOTE}\n{failure.traceback}")
+    for note in notes:
+        try:
+            exception.add_note(note)
+        except Exception:  # a class that refuses attributes: it is caught as what it is all the same
+            break
     return exception
 
 

@@ -114,7 +114,7 @@ class Flow(Generic[P, R]):
             A name for the execution. Running it begins it; or resumes it where it was, also when it failed; or gives
             its result if it has completed. Other inputs under the same name are an error.
         raises
-            False: `run` gives a handle in every case, and the exception comes from `handle.get()`.
+            False: `run` gives a handle whatever the flow itself raises; `handle.get()` raises that.
         inputs
             ``"recorded"``: where the execution exists, it goes on with the inputs that it was begun with.
         max_workers

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .codecs.spans import spans
+from .codecs.spans import SHORTEST, spans
 from .executions import CheckpointData, ExecutionData
 from .previews import printable
 from .records import Id, Value
@@ -42,11 +42,7 @@ __all__ = ["build", "dumps", "lineage_key", "to_networkx"]
 
 _TELLING = 12  # bytes of a value that is not found in another one by chance
 _RECENT, _ITEMS = 64, 256  # how far a list's items are looked for: so many values back, so many items
-_NIL = b"\xc0"
-_MUTE = {0xC2, 0xC3, 0x80, 0x90, 0xA0}  # true, false, empty map, empty list, empty text
-_NUMBERS = {*range(0x80), *range(0xE0, 0x100), *range(0xCC, 0xD4)}
-_EVERYWHERE = ("", -2)
-_OUTSIDE = ("", -3)
+_OUTSIDE = ("", -2)
 
 Body = Id | None
 """Whose code had a value in hand: a step's, or (None) the flow's."""
@@ -84,82 +80,94 @@ def to_networkx(graph: Mapping[str, Any]) -> nx.MultiDiGraph[str]:
 
 
 @dataclass(slots=True, eq=False)
+class _Content:
+    """What a digest stands for. What lies inside is found by its bytes, never decoded."""
+
+    value: Value
+    weight: int  # 2: not found elsewhere by chance; 1: a short text, a float; 0: a number, a flag, nothing, emptiness
+    nil: bool
+    inside: dict[bytes, _Content] | None = None  # artifacts that lie in it, by digest, those of no weight left out
+    items: list[bytes] = field(default_factory=list)  # a list's own items, or a map's values
+    nodes: int = 0  # how many it has in the graph
+    now: _Held | None = None  # the latest
+
+
+@dataclass(slots=True, eq=False)
 class _Held:
-    """An artifact, as it was made or first seen at one time."""
+    """An artifact, as it was made or first seen at one time: a node of the graph."""
 
     id: str
-    value: Value
+    content: _Content
     node: dict[str, Any]
-    producers: list[Body] = field(default_factory=list)
     used: bool = False
+    makers: set[Body] = field(default_factory=set)
+    made_in: set[Body] = field(default_factory=set)  # the bodies around the makers
     seen: set[Body] = field(default_factory=set)  # bodies that had it in hand
-    sources: list[_Held] = field(default_factory=list)  # tied to it by part_of
+    sources: set[Body] = field(default_factory=set)  # makers of what it is tied to by part_of
+    tied: bool = False  # by part_of, to something upstream
 
 
-class _Values:
-    """The values of an execution, and which of them lie inside which: by their bytes, never decoded."""
+class _Contents:
+    """The contents of an execution, and which of them lie inside which."""
 
     def __init__(self, values: Iterable[Value]) -> None:
-        self._whole: dict[bytes, Value] = {}
+        best: dict[bytes, Value] = {}
         for value in values:
-            known = self._whole.get(value.digest)
+            known = best.get(value.digest)
             if known is None or (known.data is None and not known.parts and (value.data or value.parts)):
-                self._whole[value.digest] = value
-        self._by_bytes = {v.data: d for d, v in self._whole.items() if v.data is not None}
-        self._by_cut = {d[:8]: d for d in self._whole}
-        self._sizes = {len(data) for data in self._by_bytes}
-        self._least = min(self._sizes, default=0)
-        self._parts: dict[bytes, dict[bytes, None]] = {}
+                best[value.digest] = value
+        self.by_digest = {digest: _content(value) for digest, value in best.items()}
+        every = self.by_digest.values()
+        self._by_bytes = {c.value.data: c for c in every if c.value.data is not None}
+        self._by_cut = {c.value.digest[:8]: c for c in every if c.value.size >= SHORTEST}
+        self._sizes = {c.value.size for c in self._by_bytes.values() if c.weight}
 
-    def weight(self, value: Value) -> int:
-        """2: not found elsewhere by chance. 1: a short text, a float. 0: a number, a flag, nothing, emptiness."""
-        if value.size >= _TELLING:
-            return 2
-        data = self.data(value)
-        return 0 if not data or data == _NIL or data[0] in _MUTE or data[0] in _NUMBERS else 1
+    def inside(self, content: _Content) -> dict[bytes, _Content]:
+        """The artifacts that lie inside, by digest."""
+        if content.inside is None:
+            content.inside = found = self._look(content)
+            found.pop(content.value.digest, None)
+        return content.inside
 
-    def data(self, value: Value) -> bytes | None:
-        whole = self._whole.get(value.digest)
-        return whole.data if whole is not None else value.data
-
-    def of(self, digest: bytes) -> Value:
-        return self._whole[digest]
-
-    def parts(self, value: Value) -> dict[bytes, None]:
-        """The digests of the artifacts that lie inside `value`, numbers and flags left out."""
-        found = self._parts.get(value.digest)
-        if found is None:
-            found = self._parts[value.digest] = dict.fromkeys(self._find(self._whole[value.digest]))
-            found.pop(value.digest, None)
+    def _look(self, content: _Content) -> dict[bytes, _Content]:
+        data, parts = content.value.data, content.value.parts
+        if data is None:
+            cuts = (parts[at : at + 8] for at in range(0, len(parts), 8))
+            return {c.value.digest: c for cut in cuts if (c := self._by_cut.get(cut)) is not None}
+        found: dict[bytes, _Content] = {}
+        if data[0] not in _CONTAINERS:
+            return found
+        sizes, by_bytes = self._sizes, self._by_bytes
+        for start, end, depth in spans(data):
+            if depth == 1:
+                content.items.append(data[start:end])
+            if end - start in sizes and (part := by_bytes.get(data[start:end])) is not None and part.weight:
+                found[part.value.digest] = part
+        if data[0] in _MAPS:
+            del content.items[::2]
         return found
 
-    def _find(self, value: Value) -> Iterable[bytes]:
-        data = value.data
-        if data is None:
-            cuts = (value.parts[at : at + 8] for at in range(0, len(value.parts), 8))
-            return [self._by_cut[cut] for cut in cuts if cut in self._by_cut]
-        if len(data) <= self._least or data[0] not in _CONTAINERS:
-            return ()
-        sizes, by_bytes = self._sizes, self._by_bytes
-        slices = (data[start:end] for start, end, _ in spans(data) if end - start in sizes)
-        found = (by_bytes.get(part) for part in slices)
-        return [d for d in found if d is not None and self.weight(self._whole[d])]
-
-    def digest(self, data: bytes) -> bytes | None:
-        """The artifact with these bytes; None where there is none."""
+    def with_bytes(self, data: bytes) -> _Content | None:
+        """The artifact that is written so."""
         return self._by_bytes.get(data)
 
-    def items(self, value: Value) -> list[bytes]:
-        """The bytes of a list's own items, or of a map's values."""
-        data = self.data(value)
-        if data is None or data[0] not in _CONTAINERS or len(data) > 1 << 15:
-            return []
-        own = [data[start:end] for start, end, depth in spans(data) if depth == 1]
-        return own[1::2] if data[0] in _MAPS else own
+
+def _content(value: Value) -> _Content:
+    if value.size >= _TELLING:
+        return _Content(value, 2, False)
+    data = value.data or b""
+    return _Content(value, int(_says_something(data)), data == _NIL)
+
+
+def _says_something(node: bytes) -> bool:
+    return bool(node) and node[0] not in _SILENT
 
 
 _MAPS = {*range(0x80, 0x90), 0xDE, 0xDF}
 _CONTAINERS = {*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF}
+_NIL = b"\xc0"
+# None, true, false, empty map, list and text, numbers: found everywhere by chance.
+_SILENT = {0xC0, 0xC2, 0xC3, 0x80, 0x90, 0xA0, *range(0x80), *range(0xCC, 0xD4), *range(0xE0, 0x100)}
 
 
 # ---------------------------------------------------------------- the graph
@@ -170,26 +178,27 @@ class _Builder:
 
     def __init__(self, data: ExecutionData) -> None:
         self.data = data
-        self.values = _Values(_all_values(data))
-        self.by_id = {c.id: c for c in data.checkpoints}
+        self.contents = _Contents(_all_values(data))
+        self.parents: dict[Body, Body] = {None: _OUTSIDE}
+        self.labels: dict[Body, str] = {}
+        self.names: dict[Body, str] = {None: data.exec_id}
         self.nodes: dict[str, dict[str, Any]] = {}
-        self.edges: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
-        self.names = self._names()
-        self.current: dict[tuple[bytes, Any], _Held] = {}
-        self.made: dict[bytes, int] = {}  # how many nodes a digest has
+        self.edges: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        self.local: dict[Any, _Held] = {}  # what says little is the same thing only within one body
         self.given: dict[Body, list[_Held]] = {}  # the arguments of a body
         self.holders: dict[tuple[Body, bytes], list[_Held]] = {}  # what a body had in hand, by what lies inside
         self.recent: dict[Body, deque[_Held]] = {}  # what a body had in hand last
         self.last_ended: dict[Body, CheckpointData] = {}
+        self._name_all()
 
-    def _names(self) -> dict[Body, str]:
+    def _name_all(self) -> None:
         here, taken = self.data.exec_id, set[str]()
-        names: dict[Body, str] = {None: here}
+        known = {c.id for c in self.data.checkpoints}
         for c in reversed(self.data.checkpoints):  # of two at one place a REF names the later one
-            name = f"{here}:{c.label}" if c.label not in taken else f"{here}:@{c.index}"
-            taken.add(c.label)
-            names[c.id] = name
-        return names
+            label = self.labels[c.id] = c.label
+            self.names[c.id] = f"{here}:{label}" if label not in taken else f"{here}:@{c.index}"
+            self.parents[c.id] = c.parent if c.parent in known else None
+            taken.add(label)
 
     def build(self, *, after: bool) -> dict[str, Any]:
         data = self.data
@@ -198,16 +207,17 @@ class _Builder:
         for _, what, thing in sorted(self._events(), key=lambda event: event[:2]):
             if what == 0:
                 assert isinstance(thing, CheckpointData)
-                self.nodes[self.names[thing.id]] = self._checkpoint(thing)
+                name, body = self.names[thing.id], self.parents[thing.id]
+                self.nodes[name] = self._checkpoint(thing, name, body)
                 self._use(thing.id, thing.arguments)
-                before = self.last_ended.get(self._around(thing.id))
-                if after and before is not None and not self._tied(before, thing):
-                    self._edge(self.names[before.id], self.names[thing.id], "after", None)
+                before = self.last_ended.get(body)
+                if after and before is not None and not self._tied(before.id, thing.id):
+                    self._edge(self.names[before.id], name, "after", None)
             elif isinstance(thing, CheckpointData):
                 if thing.status == "completed":
                     for name, value in thing.outputs:
-                        self._generate(thing.id, name, value, f"{thing.label}.{name}")
-                self.last_ended[self._around(thing.id)] = thing
+                        self._generate(thing.id, name, value, f"{self.labels[thing.id]}.{name}")
+                self.last_ended[self.parents[thing.id]] = thing
             else:
                 held = self._generate(thing.record, thing.name, thing.value, thing.name, saved=True)
                 names = held.node["saved_as"]
@@ -218,13 +228,9 @@ class _Builder:
             result = self._generate(None, "result", data.result, "result").id
         graph = {"exec_id": data.exec_id, "flow": data.begun.flow, "status": data.state.status, "result": result}
         edges = [
-            {**attributes, "source": source, "target": target, "key": key}
-            for source in self.nodes
-            for target, keys in self.edges.get(source, {}).items()
-            for key, attributes in keys.items()
-        ]
-        nodes = [{"id": name, **attributes} for name, attributes in self.nodes.items()]
-        return {"directed": True, "multigraph": True, "graph": graph, "nodes": nodes, "edges": edges}
+            edge for source in self.nodes for ties in self.edges.get(source, {}).values() for edge in ties
+        ]  # in the order that networkx gives them back in
+        return {"directed": True, "multigraph": True, "graph": graph, "nodes": [*self.nodes.values()], "edges": edges}
 
     def _events(self) -> Iterable[tuple[int, int, Any]]:
         for c in self.data.checkpoints:
@@ -234,26 +240,21 @@ class _Builder:
         for s in self.data.saved:
             yield s.turn, 2, s
 
-    def _around(self, body: Body) -> Body:
-        if body is None:
-            return _OUTSIDE
-        parent = self.by_id[body].parent if body in self.by_id else None
-        return parent if parent in self.by_id else None
-
     # ------------------------------------------------------------ what happened
 
     def _use(self, user: Body, arguments: Iterable[tuple[str, Value]]) -> None:
-        body = self._around(user)
+        body = self.parents[user]
         given = self.given[user] = []
         for name, value in arguments:
-            held = self._find(value, body, as_argument=True)
+            content = self.contents.by_digest[value.digest]
+            held = self._find(content, body, as_argument=True)
             if held is None:
-                label = f"{self.by_id[user].label}.in.{name}" if user is not None else None
-                held = self._new(value, label)
+                held = self._new(content, f"{self.labels[user]}.in.{name}" if user is not None else None)
                 self._tie(held, body)
-                if not held.sources:
+                if not held.tied:
                     self._tie_items(held, body)
-            self.current[self._key(value, user, as_argument=True)] = held
+            self._keep(held, user, as_argument=True)
+            self._keep(held, body, as_argument=True)
             held.used = True
             self._see(held, body)
             held.seen.add(user)
@@ -261,44 +262,52 @@ class _Builder:
             self._edge(held.id, self.names[user], "used", name)
 
     def _generate(self, maker: Body, role: str, value: Value, ref: str, *, saved: bool = False) -> _Held:
-        body = self._around(maker)
-        held = self._find(value, maker)
+        maker = maker if maker in self.parents else None
+        body, content = self.parents[maker], self.contents.by_digest[value.digest]
+        held = self._find(content, maker)
         if held is None or maker not in held.seen or any(held is given for given in self.given[maker]):
-            held = self._find(value, body)  # else it hands on what its own steps made
+            held = self._find(content, body)  # else it hands on what its own steps made
             if held is None or held.used:  # made again
-                held = self._new(value, ref)
+                held = self._new(content, ref)
                 self._tie(held, maker)
-        held.producers.append(maker)
-        self.current[self._key(value, body)] = self.current[self._key(value, maker)] = held
+        held.makers.add(maker)
+        held.made_in.add(body)
+        self._keep(held, maker)
+        self._keep(held, body)
         self._see(held, body)
         held.seen.add(maker)
         self._edge(self.names[maker], held.id, "generated", role, **({"saved": True} if saved else {}))
         return held
 
-    def _key(self, value: Value, body: Body, *, as_argument: bool = False) -> tuple[bytes, Any]:
-        """What says little is the same thing only within one body; and a None that is passed is no None returned."""
-        if self.values.weight(value) == 2:
-            return value.digest, _EVERYWHERE
-        if self.values.data(value) == _NIL:
-            return value.digest, (body, as_argument)
-        return value.digest, body
+    def _find(self, content: _Content, body: Body, *, as_argument: bool = False) -> _Held | None:
+        """The latest of this content that `body` can mean. A None that is passed is no None that was returned."""
+        if content.weight == 2:
+            return content.now
+        return self.local.get((content.value.digest, body, content.nil and as_argument))
 
-    def _find(self, value: Value, body: Body, *, as_argument: bool = False) -> _Held | None:
-        return self.current.get(self._key(value, body, as_argument=as_argument))
+    def _keep(self, held: _Held, body: Body, *, as_argument: bool = False) -> None:
+        content = held.content
+        if content.weight == 2:
+            content.now = held
+        else:
+            self.local[content.value.digest, body, content.nil and as_argument] = held
 
-    def _new(self, value: Value, ref: str | None) -> _Held:
-        n = self.made[value.digest] = self.made.get(value.digest, 0) + 1
-        name = f"sha256:{value.digest.hex()}" + (f"/{n}" if n > 1 else "")
+    def _new(self, content: _Content, ref: str | None) -> _Held:
+        value = content.value
+        content.nodes += 1
+        digest = value.digest.hex()
+        name = f"sha256:{digest}/{content.nodes}" if content.nodes > 1 else f"sha256:{digest}"
         node = self.nodes[name] = {
+            "id": name,
             "kind": "artifact",
             "ref": None if ref is None else f"{self.data.exec_id}:{ref}",
-            "digest": value.digest.hex(),
+            "digest": digest,
             "size": value.size,
             "format": value.kind,
             "preview": _plain(value.preview),
             "saved_as": [],
         }
-        return _Held(name, value, node)
+        return _Held(name, content, node)
 
     # ------------------------------------------------------------ parts
 
@@ -307,80 +316,79 @@ class _Builder:
         if body not in held.seen and body != _OUTSIDE:
             held.seen.add(body)
             self.recent.setdefault(body, deque(maxlen=_RECENT)).append(held)
-            for digest in self.values.parts(held.value):
+            for digest in self.contents.inside(held.content):
                 self.holders.setdefault((body, digest), []).append(held)
 
     def _tie(self, held: _Held, body: Body) -> None:
         """Tie what `body` brought in to what it was made of, or taken out of: what existed first is upstream."""
-        tied: dict[str, _Held] = {}
-        for digest in self.values.parts(held.value):
-            part = self._find(self.values.of(digest), body)
-            if part is None or body not in part.seen:
-                continue
-            if len(part.producers) < 2 or self.values.weight(part.value) == 2:
-                tied[part.id] = part
-        for part in {**tied, **self._items(held, body)}.values():
+        content = held.content
+        parts: dict[str, _Held] = {}
+        for inner in self.contents.inside(content).values():
+            part = self._find(inner, body)
+            if part is not None and body in part.seen and (inner.weight == 2 or len(part.makers) < 2):
+                parts[part.id] = part
+        if len(content.items) > 1:
+            parts |= self._outputs_in(content, body)
+        for part in parts.values():
             self._part_of(part, held, "part")
-        weight = self.values.weight(held.value)
-        if not weight:
+        if not content.weight:
             return
-        digest = held.value.digest
-        wholes = {w.id: w for w in self.given.get(body, ()) if digest in self.values.parts(w.value)}
+        digest = content.value.digest
+        wholes = {w.id: w for w in self.given.get(body, ()) if digest in self.contents.inside(w.content)}
         wholes |= {w.id: w for w in self.holders.get((body, digest), ())}
-        if weight == 2 or len(wholes) == 1:
+        if content.weight == 2 or len(wholes) == 1:
             for whole in wholes.values():
                 self._part_of(whole, held, "whole")
 
-    def _items(self, held: _Held, body: Body) -> dict[str, _Held]:
+    def _outputs_in(self, content: _Content, body: Body) -> dict[str, _Held]:
         """What a list or map was put together from, where each of its items is an output of a step: numbers too."""
-        items: dict[str, _Held] = {}
-        own = self.values.items(held.value)
-        for data in own:
-            digest = self.values.digest(data)
-            item = self._find(self.values.of(digest), body) if digest is not None else None
-            if item is None or all(self._around(maker) != body for maker in item.producers):
+        outputs: dict[str, _Held] = {}
+        for data in content.items:
+            inner = self.contents.with_bytes(data)
+            output = self._find(inner, body) if inner is not None else None
+            if output is None or body not in output.made_in:
                 return {}
-            items[item.id] = item
-        return items if len(own) > 1 else {}
+            outputs[output.id] = output
+        return outputs
 
     def _tie_items(self, held: _Held, body: Body) -> None:
         """A list that the body put together from pieces of one value: ``[p["name"] for p in packages]``."""
-        items = self.values.items(held.value)[:_ITEMS]
-        if sum(map(len, items)) < _TELLING or any(i == _NIL or i[0] in _MUTE or i[0] in _NUMBERS for i in items):
+        items, size = held.content.items[:_ITEMS], held.content.value.size
+        if sum(map(len, items)) < _TELLING or not all(map(_says_something, items)):
             return
         for whole in (*reversed(self.recent.get(body, ())), *self.given.get(body, ())):
-            data = self.values.data(whole.value)
+            data = whole.content.value.data
             # By chance one item's bytes may stand across two others; hardly those of all items of a list.
-            if data is not None and len(data) > held.value.size and all(item in data for item in items):
+            if data is not None and len(data) > size and all(item in data for item in items):
                 self._part_of(whole, held, "items")
                 return
 
     def _part_of(self, source: _Held, target: _Held, role: str) -> None:
         if source is not target:
-            target.sources.append(source)
+            target.tied = True
+            target.sources |= source.makers
             self._edge(source.id, target.id, "part_of", role)
 
-    def _tied(self, before: CheckpointData, step: CheckpointData) -> bool:
-        return any(
-            before.id in held.producers or any(before.id in source.producers for source in held.sources)
-            for held in self.given[step.id]
-        )
+    def _tied(self, before: Id, step: Id) -> bool:
+        return any(before in held.makers or before in held.sources for held in self.given[step])
 
     # ------------------------------------------------------------ nodes and edges
 
     def _edge(self, source: str, target: str, relation: str, role: str | None, **more: Any) -> None:
-        keys = self.edges.setdefault(source, {}).setdefault(target, {})
-        if any(a["relation"] == relation and a["role"] == role for a in keys.values()):
-            return
-        key, n = relation, 1
-        while key in keys:
-            n += 1
-            key = f"{relation}#{n}"
-        keys[key] = {"relation": relation, "role": role, **more}
+        ties = self.edges.setdefault(source, {}).setdefault(target, [])
+        key = relation
+        if ties:
+            same = [edge for edge in ties if edge["relation"] == relation]
+            if any(edge["role"] == role for edge in same):
+                return
+            if same:
+                key = f"{relation}#{len(same) + 1}"
+        ties.append({"relation": relation, "role": role, **more, "source": source, "target": target, "key": key})
 
     def _execution(self) -> dict[str, Any]:
         d = self.data
         return {
+            "id": d.exec_id,
             "kind": "execution",
             "label": d.exec_id,
             "name": d.begun.flow,
@@ -395,13 +403,14 @@ class _Builder:
             "metadata": _plain(d.metadata),
         }
 
-    def _checkpoint(self, c: CheckpointData) -> dict[str, Any]:
+    def _checkpoint(self, c: CheckpointData, name: str, body: Body) -> dict[str, Any]:
         return {
+            "id": name,
             "kind": "checkpoint",
-            "label": c.label,
+            "label": self.labels[c.id],
             "name": c.name,
             "number": c.index,
-            "parent": self.names[self._around(c.id)],
+            "parent": self.names[body],
             "status": c.status,
             "type": c.type,
             "started": _number(c.started),
@@ -435,8 +444,13 @@ def _amount(x: Any) -> float | int | None:
     return x if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) else None
 
 
+_USUAL = {str, int, bool, type(None)}
+
+
 def _plain(value: Any, depth: int = 0) -> Any:
     """What JSON can say, whatever somebody logged or wrote into a record."""
+    if type(value) is dict and _USUAL.issuperset(map(type, value.values())) and {str}.issuperset(map(type, value)):
+        return value.copy()
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
-from .context import current
+from .context import Frame, current
 from .errors import UsageError
 
 if TYPE_CHECKING:
     from asyncio import Task
 
-__all__ = ["Pools", "StepFuture"]
+__all__ = ["Pools", "StepFuture", "drain", "drain_async", "in_loop"]
 
 
 class StepFuture(Future[Any]):
     """The output of a submitted step, once it is there. A `concurrent.futures.Future` that can be awaited as well."""
+
+    task: Task[Any] | None = None  # of an async step in an event loop
 
     def result(self, timeout: float | None = None) -> Any:
         """The step's output, or its failure raised. In an event loop: await the future instead."""
@@ -73,7 +75,6 @@ class Pools:
         self._lock = threading.Lock()
         self._at: dict[int, ThreadPoolExecutor] = {}
         self._io: ThreadPoolExecutor | None = None
-        self._tasks: set[Task[Any]] = set()
 
     @property
     def io(self) -> ThreadPoolExecutor:
@@ -83,13 +84,13 @@ class Pools:
                 self._io = ThreadPoolExecutor(8, "kitaru-upload")
             return self._io
 
-    def submit(self, depth: int, work: Callable[[], Any]) -> StepFuture:
-        """Run `work` in a worker of this depth, in a copy of the caller's context."""
+    def submit(self, frame: Frame, work: Callable[[], Any]) -> StepFuture:
+        """Run `work` for `frame`'s body, in a worker of its depth and in a copy of the caller's context."""
         with self._lock:
-            pool = self._at.get(depth)
+            pool = self._at.get(frame.depth)
             if pool is None:
-                pool = self._at[depth] = ThreadPoolExecutor(self._max_workers, f"kitaru-worker-{depth}")
-        future, context = StepFuture(), contextvars.copy_context()
+                pool = self._at[frame.depth] = ThreadPoolExecutor(self._max_workers, f"kitaru-worker-{frame.depth}")
+        future, context = _submitted(frame.submitted), contextvars.copy_context()
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
@@ -103,46 +104,59 @@ class Pools:
         inner.add_done_callback(lambda f: future.cancel() if f.cancelled() else None)
         return future
 
-    def submit_async(self, work: Coroutine[Any, Any, Any]) -> StepFuture:
-        """Run a coroutine in the event loop that runs now."""
-        import asyncio
-
-        future = StepFuture()
-        future.set_running_or_notify_cancel()
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-
-        def done(task: Task[Any]) -> None:
-            self._tasks.discard(task)
-            if task.cancelled():
-                future.set_exception(asyncio.CancelledError())
-            elif (error := task.exception()) is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(task.result())
-
-        task.add_done_callback(done)
-        return future
-
-    def drain(self, *, cancel: bool) -> None:
-        """Return when everything submitted has ended; with `cancel`, what has not begun never does."""
-        for depth in sorted(self._at):
-            self._at[depth].shutdown(wait=True, cancel_futures=cancel)
-
-    async def drain_async(self, *, cancel: bool) -> None:
-        """As `drain`, without holding up the event loop."""
-        import asyncio
-
-        tasks = set(self._tasks)
-        if cancel:
-            for task in tasks:
-                task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if self._at:
-            await asyncio.to_thread(self.drain, cancel=cancel)
-
     def close(self) -> None:
         """Let the threads go; what has not begun never does."""
         for pool in [*self._at.values(), *([self._io] if self._io else [])]:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_loop(work: Coroutine[Any, Any, Any], submitted: set[Future[Any]]) -> StepFuture:
+    """Run a coroutine in the event loop that runs now; it is among `submitted` until it has ended."""
+    import asyncio
+
+    future = _submitted(submitted)
+    future.set_running_or_notify_cancel()
+    task = future.task = asyncio.get_running_loop().create_task(work)
+
+    def done(task: Task[Any]) -> None:
+        if task.cancelled():
+            future.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(task.result())
+
+    task.add_done_callback(done)
+    return future
+
+
+def _submitted(among: set[Future[Any]]) -> StepFuture:
+    """A new future, which is `among` those submitted until it is done."""
+    future = StepFuture()
+    among.add(future)
+    future.add_done_callback(among.discard)
+    return future
+
+
+def drain(submitted: set[Future[Any]], *, cancel: bool) -> None:
+    """Return when all of them have ended; with `cancel`, what has not begun never does."""
+    futures = list(submitted)
+    if cancel:
+        for future in futures:
+            future.cancel()
+    wait(futures)
+
+
+async def drain_async(submitted: set[Future[Any]], *, cancel: bool) -> None:
+    """As `drain`, without holding up the event loop."""
+    import asyncio
+
+    futures = list(submitted)
+    if cancel:
+        for future in futures:
+            future.cancel()
+            if isinstance(future, StepFuture) and future.task is not None:
+                future.task.cancel()
+    if futures:
+        # Their failures are the caller's, who may never ask: gathered, none is left behind unretrieved.
+        await asyncio.gather(*(asyncio.wrap_future(f) for f in futures), return_exceptions=True)

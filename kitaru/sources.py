@@ -107,11 +107,13 @@ def _asked_for(code: str, name: str) -> tuple[Flow[..., Any], str]:
 
 
 def _is_same_script(begun: Begun) -> bool:
-    """Whether `__main__` is the script that the execution was begun by, or there is no telling."""
+    """Whether `__main__` is the script that the execution was begun by, here or where it was copied to."""
     here = getattr(sys.modules.get("__main__"), "__file__", None)
-    return begun.module == "__main__" and (
-        not begun.script or not here or os.path.basename(here) == os.path.basename(begun.script)
-    )
+    if begun.module != "__main__":
+        return False
+    if not begun.script or not here or os.path.abspath(here) == begun.script:
+        return True
+    return os.path.basename(here) == os.path.basename(begun.script) and not os.path.isfile(begun.script)
 
 
 def _import_script(path: str) -> str:

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from types import CodeType, CoroutineType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -15,7 +16,7 @@ from .engine import Steps, drive, drive_async
 from .errors import InvalidNameError, UsageError
 from .fingerprints import Fingerprint, fingerprint, source_of
 from .ids import check_step_name
-from .pools import Pools, StepFuture
+from .pools import StepFuture, in_loop
 
 __all__ = ["Step", "checkpoint"]
 
@@ -138,10 +139,10 @@ class Step(Generic[P, R]):
         steps = frame.engine.perform(made)
         pools = frame.engine.pools
         if not self.is_async:
-            return pools.submit(frame.depth, functools.partial(drive, steps))
+            return pools.submit(frame, functools.partial(drive, steps))
         if _running_loop():
-            return pools.submit_async(drive_async(steps))
-        return pools.submit(frame.depth, lambda: _run_coroutine(drive_async(steps)))
+            return in_loop(drive_async(steps), frame.submitted)
+        return pools.submit(frame, lambda: _run_coroutine(drive_async(steps)))
 
     def map(self, *iterables: Iterable[Any]) -> list[StepFuture]:
         """`submit` for each tuple of arguments, zipped as the built-in `map` does; gives the list of futures."""
@@ -220,8 +221,8 @@ def _running_loop() -> bool:
     return events is not None and events._get_running_loop() is not None
 
 
-_outside = Pools(1)
-"""Keeps the tasks of async steps that are submitted outside of a flow."""
+_outside: set[Future[Any]] = set()
+"""Async steps that were submitted outside of a flow, and that have not ended."""
 
 
 def _just_run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StepFuture:
@@ -231,7 +232,7 @@ def _just_run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappi
         value = function(*args, **kwargs)
         if inspect.iscoroutine(value):
             if _running_loop():
-                return _outside.submit_async(value)
+                return in_loop(value, _outside)
             value = _run_coroutine(value)
         future.set_result(value)
     except Exception as e:

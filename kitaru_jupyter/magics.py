@@ -164,7 +164,6 @@ def install(shell: InteractiveShell) -> None:
         return
     magics = KitaruMagics(shell)
     shell.register_magics(magics)
-    shell.configurables.append(magics)  # type: ignore[arg-type]
     shell.input_transformers_cleanup.append(blank_magic)
     shell.ast_transformers.append(magics.recorder)  # type: ignore[arg-type]
     shell.events.register("pre_run_cell", magics.recorder.before)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder", "Wanted", "blank_magic"]
 
 _MAGIC = re.compile(r"\s*%%kitaru_step(?=\s|\Z)[^\S\n]*([^\n]*)\n?")
+_MISPLACED = re.compile(r"\s*(?:%%[^\n]*\n\s*)+?%%kitaru_step(?=\s|\Z)")
 
 
 def blank_magic(lines: list[str]) -> list[str]:
@@ -71,7 +72,7 @@ class _Pending:
 
     info: ExecutionInfo
     cell: str
-    line: str
+    line: str | None  # None: it stands behind another cell magic
     source: str
 
 
@@ -106,8 +107,11 @@ class Recorder:
     def before(self, info: ExecutionInfo) -> None:
         """IPython is about to parse and run a cell."""
         cell = info.raw_cell or ""
-        found = _MAGIC.match(cell)
-        self._pending.cell = _Pending(info, cell, found[1], cell[found.end() :]) if found else None
+        self._pending.cell = None
+        if found := _MAGIC.match(cell):
+            self._pending.cell = _Pending(info, cell, found[1], cell[found.end() :])
+        elif _MISPLACED.match(cell):
+            self._pending.cell = _Pending(info, cell, None, cell)
 
     def visit(self, tree: ast.Module) -> ast.Module:
         """The cell has parsed: begin its step. Raises `RefusedCellError` for a cell that could not be recorded."""
@@ -130,6 +134,8 @@ class Recorder:
         return tree
 
     def _begin(self, pending: _Pending, tree: ast.Module) -> _Running:
+        if pending.line is None:
+            raise UsageError("%%kitaru_step must be the first line of its cell; other cell magics come after it")
         wanted = self._parse(pending.line)
         namespace = self._shell.user_ns
         names = follow(names_of(tree), namespace)

@@ -100,7 +100,7 @@ class Notebook:
             With what there is instead.
         """
         client = KitaruClient(self._session.store)
-        if self.exec_id is not None and ":" not in ref and ref != self.exec_id:
+        if self.exec_id is not None and ":" not in ref and ref not in {self.exec_id, "last", "last-failed"}:
             try:
                 return client.look_up(f"{self.exec_id}:{ref}")
             except (NotFoundError, UsageError) as own:

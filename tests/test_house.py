@@ -26,7 +26,7 @@ LAYERS = [
     {"artifacts", "segments", "journal", "catalog", "ownership", "notices"},
     {"matching", "context", "wait", "executions"},
     {"pools", "lineage_graph", "lineage_text"},
-    {"engine"},
+    {"copying", "engine"},
     {"steps", "flows", "handles"},
     {"client"},
     {"api", "sessions"},

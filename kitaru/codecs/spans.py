@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-__all__ = ["part_digests", "spans"]
+__all__ = ["SHORTEST", "part_digests", "spans"]
 
 SHORTEST, MOST = 64, 256  # of `part_digests`: bytes of a part, and how many of them
 _MOST_NODES = 4096  # looked at by `part_digests`, which stands on a step's path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, as_completed, wait
 
 import pytest
@@ -280,3 +281,25 @@ def test_the_exception_of_a_future_is_handed_as_its_result_is(store, ran, client
         body.options(exec_id="x").run()
     assert body.options(exec_id="x").run().get() == (2, "no")
     assert ran.counts["risky"] == 1
+
+
+def test_what_a_step_submits_ends_before_the_step_does(store, client) -> None:
+    @checkpoint
+    def slow(n: int) -> int:
+        time.sleep(0.02)
+        return n
+
+    @checkpoint
+    def starts_and_leaves(n: int) -> int:
+        slow.submit(n)
+        return n
+
+    @flow
+    def leaves() -> int:
+        return starts_and_leaves(1)
+
+    execution = client.executions.get(leaves.run().exec_id)
+    assert [(c.label, c.status) for c in execution.checkpoints] == [
+        ("starts_and_leaves#1", "completed"),
+        ("starts_and_leaves#1/slow#1", "completed"),
+    ]

@@ -43,7 +43,11 @@ GALLERY = [
     ("try:\n  x = f()\nexcept E:\n  raise\nprint(x)", "f E", "x"),
     ("try:\n  x = f()\nfinally:\n  print(x)", "f x", "x"),
     ("try:\n  x = f()\nexcept* E as g:\n  y = g", "f E", "x y"),
-    ("match v:\n  case [a, *b]: x = a\n  case {'k': c, **r}: x = c\n  case P(z=K.q) as w: x = w", "v P K", "a b x c r w"),
+    (
+        "match v:\n  case [a, *b]: x = a\n  case {'k': c, **r}: x = c\n  case P(z=K.q) as w: x = w",
+        "v P K",
+        "a b x c r w",
+    ),
     ("import a, b.c as d\nfrom e import f as g\nprint(a, d, g)", "", ""),
     ("import a.b\na.b.c()", "", ""),
     ("def f(): return x", "", ""),
@@ -112,7 +116,8 @@ def test_classes_methods_partials_wrapped_functions_and_steps_of_the_notebook_ar
     run(
         "import functools\n"
         "a = b = c = d = e = h = 1\n"
-        "class A:\n  def m(self): return a\n  @property\n  def p(self): return b\n  @staticmethod\n  def s(): return c\n"
+        "class A:\n  def m(self): return a\n  @property\n  def p(self): return b\n"
+        "  @staticmethod\n  def s(): return c\n"
         "part = functools.partial(lambda x: d, 1)\n"
         "@functools.cache\ndef cached(): return e\n"
         "@kitaru.checkpoint\ndef step(): return h",

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from IPython.core.completer import provisionalcompleter
 
 from kitaru.client import KitaruClient
 from kitaru_jupyter import refusal
 
 
+def until_listed():
+    """The catalog is written off the step path, a moment later."""
+    deadline = time.monotonic() + 10
+    while not KitaruClient().executions.list() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def test_kitaru_says_where_one_is(cells):
     ran = cells("%kitaru")
-    assert cells.notebook.session.store.url in ran.text and "none yet" in ran.text
+    assert cells.notebook.session.store.url in ran.text
+    assert "none yet" in ran.text
     cells("%%kitaru_step s\nx = 1")
     ran = cells("%kitaru")
-    assert f"{cells.notebook.exec_id} (running)" in ran.text and "s#1 (completed)" in ran.text
+    assert f"{cells.notebook.exec_id} (running)" in ran.text
+    assert "s#1 (completed)" in ran.text
 
 
 def test_nothing_is_printed_where_there_is_nothing_to_say(cells, tmp_path):
-    for line in (f"%kitaru connect {tmp_path}", "%kitaru log", "%kitaru close", "%kitaru close", "%%kitaru_step s\nx = 1"):
+    for line in (
+        f"%kitaru connect {tmp_path}",
+        "%kitaru log",
+        "%kitaru close",
+        "%kitaru close",
+        "%%kitaru_step s\nx = 1",
+    ):
         ran = cells(line)
         assert (ran.out, ran.err, ran.shown, ran.value, ran.error) == ("", "", [], None, None), line
 
@@ -66,6 +84,7 @@ def test_log_shows_label_status_and_names(cells):
 def test_show_takes_every_ref(cells, ref, begins):
     cells("%%kitaru_step make\nx = 1")
     cells("%%kitaru_step make\nx = 2")
+    until_listed()
     assert cells(f"%kitaru show {ref}").text.startswith(begins)
 
 
@@ -78,9 +97,11 @@ def test_show_takes_an_exec_id_and_an_address(cells):
 
 def test_runs_is_a_data_frame(cells):
     cells("%%kitaru_step s\nx = 1")
+    until_listed()
     frame = cells("%kitaru runs").value
     assert list(frame.columns) == ["exec_id", "flow", "status", "begun", "took"]
-    assert frame.loc[0, "exec_id"] == cells.notebook.exec_id and str(frame["begun"].dtype).endswith("UTC]")
+    assert frame.loc[0, "exec_id"] == cells.notebook.exec_id
+    assert str(frame["begun"].dtype).endswith("UTC]")
 
 
 def test_runs_of_an_empty_store_is_empty(cells):
@@ -96,14 +117,15 @@ def test_runs_of_an_empty_store_is_empty(cells):
         ("log all", "takes no words"),
         ("show nothing", "no execution"),
         ("open nothing", "no execution nothing"),
-        ("show a::b", "is not a REF"),
         ("--frobnicate", "unrecognized"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_paragraph(cells, line, says):
     ran = cells(f"%kitaru {line}")
     said = ran.out + ran.err
-    assert said.startswith("UsageError: ") and says in said and "Traceback" not in said
+    assert said.startswith("UsageError: ")
+    assert says in said
+    assert "Traceback" not in said
 
 
 def test_a_traceback_is_shown_on_request(cells):
@@ -115,7 +137,8 @@ def test_a_traceback_is_shown_on_request(cells):
 def test_help_says_what_there_is(cells, magic):
     ran = cells(f"{magic}?")
     said = ran.out + "".join(str(s) for s in ran.shown)
-    assert "kitaru" in said and ("--in" in said or "show REF" in said)
+    assert "kitaru" in said
+    assert "--in" in said or "show REF" in said
 
 
 @pytest.mark.parametrize(
@@ -132,9 +155,9 @@ def test_help_says_what_there_is(cells, magic):
 )
 def test_tab_completes_subcommands_and_refs(cells, line, offers):
     cells("%%kitaru_step make\nx = 1")
-    text, matches = cells.shell.complete(None, line, len(line))
-    head = line[: len(line) - len(text)] if text else line
-    assert any((head + m).endswith(offers) or (line + m).endswith(offers) for m in matches), (text, matches)
+    with provisionalcompleter():
+        offered = [line[: c.start] + c.text for c in cells.shell.Completer.completions(line, len(line))]
+    assert f"{line.rpartition(' ')[0]} {offers}" in offered
 
 
 def test_loading_twice_is_loading_once(cells):
@@ -145,19 +168,15 @@ def test_loading_twice_is_loading_once(cells):
 
 
 def test_unloading_leaves_nothing_and_lets_the_execution_go(bare_shell, cells):
-    from IPython.core.interactiveshell import InteractiveShell
-
-    exec_id = None
     cells("%%kitaru_step s\nx = 1")
     exec_id = cells.notebook.exec_id
     cells("%unload_ext kitaru")
     assert KitaruClient().executions.get(exec_id).status.value == "paused"
-    assert "not found" in "".join([(r := cells("%kitaru")).out, r.err])
-    names = [f.__name__ for f in bare_shell.input_transformers_cleanup]
-    assert "blank_magic" not in names and bare_shell.ast_transformers == []
+    assert "not found" in f"{(r := cells('%kitaru')).out}{r.err}"
+    assert "blank_magic" not in repr(bare_shell.input_transformers_cleanup)
+    assert bare_shell.ast_transformers == []
+    assert not [c for c in bare_shell.configurables if "kitaru" in repr(c)]
     assert not [c for c in bare_shell.events.callbacks["post_run_cell"] if "kitaru" in repr(c)]
-    assert isinstance(bare_shell, InteractiveShell)
-    assert cells("from kitaru.client import Execution; 1").value == 1
 
 
 def test_reloading_begins_afresh(cells):
@@ -169,8 +188,9 @@ def test_reloading_begins_afresh(cells):
 
 
 def test_without_the_extra_loading_says_what_to_install(bare_shell, capsys, monkeypatch):
-    monkeypatch.setattr(refusal, "_NEEDED", ("no_such_pandas",))
     monkeypatch.setattr(refusal.check_installed, "__defaults__", (("no_such_pandas",),))
     bare_shell.run_cell("%load_ext kitaru")
     said = "".join(capsys.readouterr())
-    assert "no_such_pandas" in said and "pip install 'kitaru[jupyter]'" in said and "Traceback" not in said
+    assert "no_such_pandas" in said
+    assert "pip install 'kitaru[jupyter]'" in said
+    assert "Traceback" not in said

@@ -34,6 +34,8 @@ class Tagged(NamedTuple):
 class _Tag(str):
     """The first item of a tagged array."""
 
+    __slots__ = ()
+
 
 # ---------------------------------------------------------------- msgpack
 

@@ -336,8 +336,8 @@ def samples():
         "x" * 70_000, "\ud800", b"", b"b" * 300, b"c" * 70_000, bytearray(b"a"), 1 + 2j, ..., [()], [[]], [(), ()], {},
         {1: 2}, {"$a": 1}, {"a": {(1, 2): {3}}}, list(range(70_000)), {str(n): n for n in range(70_000)}, range(3),
         slice(None), dt.datetime(2026, 1, 2, 3, 4, 5, 6, ZoneInfo("Europe/Berlin"), fold=1), dt.date(1, 1, 1),
-        dt.timedelta(-1, 2, 3), decimal.Decimal("-1E+5"), uuid.UUID(int=7), Path("/a"), enum.Enum("E", "A B"), int | None,
-        list[int], ValueError("a", 1), Local(), lambda: 1,
+        dt.timedelta(-1, 2, 3), decimal.Decimal("-1E+5"), uuid.UUID(int=7), Path("/a"), enum.Enum("E", "A B"),
+        int | None, list[int], ValueError("a", 1), Local(), lambda: 1,
     ]  # fmt: skip
 
 
