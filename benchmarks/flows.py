@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.floors import PAYLOAD
@@ -71,4 +72,4 @@ def steps_of(n: int) -> list[float]:
     """Seconds from each step's entry to the next one's, in a chain of `n`."""
     ENTERED.clear()
     chain.run(n)
-    return [b - a for a, b in zip(ENTERED, ENTERED[1:], strict=False)]
+    return [b - a for a, b in pairwise(ENTERED)]

@@ -14,7 +14,7 @@ from typing import Any
 import kitaru
 from benchmarks.figures import Figure, median_ms
 from benchmarks.floors import ConditionalPut, SyncedFile, encode_and_hash, timed
-from benchmarks.flows import BROKEN, ENTERED, chain, fan, stops, steps_of, wide
+from benchmarks.flows import BROKEN, ENTERED, chain, fan, steps_of, stops, wide
 from kitaru import KitaruClient
 from kitaru.location import open_store
 from kitaru.segments import journal_key

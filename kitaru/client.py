@@ -24,16 +24,17 @@ from .errors import (
 )
 from .executions import CheckpointData, ExecutionData, LogLine, read_execution
 from .failures import Failure
-from .flows import Options, resume, settle_recorded
+from .flows import Options
 from .handles import Handle
 from .ids import check_exec_id
-from .journal import Reading, read_journal
 from .lineage_graph import build, to_networkx
 from .location import check_format, current_store, is_trusted, open_store
 from .ownership import looks_alive
 from .previews import preview_line
+from .reading import Reading, read_journal
 from .records import Value
 from .refs import Ref, format_address, parse_address, parse_ref
+from .runs import resume, settle_recorded
 from .segments import journal_key
 from .sources import find_flow
 from .stores.base import Store
@@ -370,12 +371,20 @@ class Executions:
         self._client.note(f"kitaru: {flow.name} found in {where}")
         return resume(flow, execution._reading, options)
 
-    def retry(self, exec_id: str, *, code: str | None = None, raises: bool = True) -> Handle:
+    def retry(
+        self,
+        exec_id: str,
+        *,
+        code: str | None = None,
+        raises: bool = True,
+        max_workers: int = 32,
+        on_drift: str = "reuse",
+    ) -> Handle:
         """`resume` of what has failed: the failed step runs again. Raises `UsageError` for anything else."""
         execution = self.get(exec_id)
         if execution.status is not ExecutionStatus.FAILED:
             raise UsageError(f"{execution.exec_id} is {execution.status.value}, not failed: resume it instead")
-        return self.resume(exec_id, code=code, raises=raises)
+        return self.resume(exec_id, code=code, raises=raises, max_workers=max_workers, on_drift=on_drift)
 
     def copy(
         self,

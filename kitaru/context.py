@@ -8,14 +8,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
-from .journal import Halt
-from .matching import Body
-from .records import Id
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from .engine import Engine
+    from .matching import Body
+    from .records import Id
 
 __all__ = ["Frame", "current", "tag_of", "tagged"]
 
@@ -81,6 +80,8 @@ class Frame:
         at: Frame | None = self
         while at is not None:
             if at.closed is not None:
+                from .journal import Halt
+
                 raise Halt(
                     UsageError(
                         f"{at.label} {at.closed}: what its body still does is not recorded. "

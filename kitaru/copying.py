@@ -21,10 +21,11 @@ from .catalog import drop, put_status
 from .clock import SYSTEM
 from .errors import CorruptionError, ExecutionFencedError, KeyMissingError, NotFoundError, StoreError, UsageError
 from .executions import read_execution
-from .journal import Halt, Reading, create, insist, read_journal
+from .journal import Halt, create, insist
 from .lineage_graph import build, dumps, lineage_key
 from .location import check_format, prepare
 from .ownership import looks_alive, state_of
+from .reading import Reading, read_journal
 from .records import Begun, Ended, FlowEnded, Record, Reused, Saved, Started, Value
 from .segments import Segment, journal_key, pack, pack_key, segment_digest
 from .stores.base import Entry, Store

@@ -1,18 +1,18 @@
 """The engine: it decides each call, runs what has to run, and records what came of it.
 
 One core serves sync and async code alike. What a step does is written once, as a generator that yields *effects*
-(upload, run the body, wait until durable, sleep) and does no I/O itself; `drive` and `drive_async` carry the effects
-out, in the one world or in the other.
+(upload, run the body, wait until durable, sleep) and does no I/O itself; see `effects`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from . import codecs
 from .clock import Clock
 from .codecs.spans import part_digests
 from .context import IN_ORDER, Frame, current, passed_on, tagged
+from .effects import Outcome, Steps
 from .errors import (
     CorruptionError,
     KeyMissingError,
@@ -58,10 +59,14 @@ from .records import (
 )
 from .stores.base import Store
 
-__all__ = ["Definition", "Engine", "Recorder", "Settings", "Tally", "drive", "drive_async", "read_value"]
+__all__ = ["Definition", "Engine", "Recorder", "Settings", "Tally", "read_value"]
 
 INLINE = 32 << 10
 """Values up to this many bytes travel inside the record; larger ones are blobs."""
+
+
+LINEAGE_AT_ONCE = 1000
+"""Up to so many records the lineage is stored before the run returns: some hundredths of a second."""
 
 
 class Definition(Protocol):
@@ -114,50 +119,6 @@ class Tally:
 
 
 # ---------------------------------------------------------------- effects
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a body came to."""
-
-    value: Any = None
-    error: Exception | None = None
-    took: float = 0.0
-
-
-class Effect(Protocol):
-    """Something that takes time, in both worlds."""
-
-    def run(self) -> Any: ...
-
-    async def arun(self) -> Any: ...
-
-
-Steps = Generator[Effect, Any, Any]
-
-
-def drive(steps: Steps) -> Any:
-    """Carry the effects out in this thread. Gives what the generator returns."""
-    result = None
-    try:
-        while True:
-            result = steps.send(result).run()
-    except StopIteration as end:
-        return end.value
-    finally:
-        steps.close()
-
-
-async def drive_async(steps: Steps) -> Any:
-    """Carry the effects out without holding up the event loop."""
-    result = None
-    try:
-        while True:
-            result = await steps.send(result).arun()
-    except StopIteration as end:
-        return end.value
-    finally:
-        steps.close()
 
 
 @dataclass(slots=True)
@@ -846,7 +807,11 @@ class Engine:
         if status is not None:
             self.journal.write_pack()
         if status in {"completed", "failed", "cancelled"}:
-            self._store_lineage(status)
+            store = functools.partial(self._store_lineage, status)
+            if len(self._records) <= LINEAGE_AT_ONCE:
+                store()
+            else:  # nobody waits for it but the interpreter, when it ends
+                threading.Thread(target=store, name=f"kitaru-lineage-{self.exec_id}").start()
 
     def _store_lineage(self, status: str) -> None:
         """Put the graph beside the journal. It is derived, and made again where it is missing: no failure is one."""

@@ -1,47 +1,29 @@
-"""`@flow`: a function whose run is durable, and how it is begun, resumed and ended."""
+"""`@flow`: a function whose run is durable. What a run needs loads with the first one: see `runs`."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from . import codecs
 from .clock import SYSTEM, Clock
 from .context import current
-from .engine import Engine, Outcome, Settings, drive, drive_async, read_value
-from .errors import (
-    CodeNotFoundError,
-    ExecutionEndedError,
-    InputsDifferError,
-    StoreError,
-    UsageError,
-)
-from .eviction import evictable
-from .fingerprints import fingerprint, source_of
-from .handles import Handle
-from .ids import check_exec_id, check_step_name, new_exec_id
-from .journal import Halt, Reading
-from .location import check_format, current_store, is_trusted, prepare
-from .notices import failure_lines, say
-from .ownership import Claimed, State, claim
-from .previews import preview, preview_line
-from .records import Begun, FlowEnded, Value
-from .sources import check_not_importing, register, script_of
+from .errors import UsageError
+from .ids import check_exec_id, check_step_name
+from .sources import check_not_importing, register
 from .steps import Signature, Step
-from .stores.base import Store
 
-__all__ = ["BUDGET", "Flow", "Options", "flow", "resume", "settle_recorded"]
+if TYPE_CHECKING:
+    from .handles import Handle
+    from .stores.base import Store
+
+__all__ = ["Flow", "Options", "flow"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-BUDGET = 60.0
-"""Seconds for which a store that does not answer is asked again: ``KITARU_STORE_BUDGET`` overrides it."""
 
 _RESERVED = frozenset({"exec_id", "from_", "overrides", "rerun", "on_drift"})
 
@@ -157,7 +139,9 @@ class Flow(Generic[P, R]):
             )
         self.signature.signature.bind(*args, **kwargs)  # a wrong call is refused before anything is recorded
         options = _named(self._options, self.name)
-        return _start(_Run(self, options, args, kwargs))
+        from .runs import Run, start
+
+        return start(Run(self, options, args, kwargs))
 
     def __repr__(self) -> str:
         return f"<flow {self.name}>"
@@ -233,286 +217,3 @@ def _named(options: Options, flow_name: str) -> Options:
     options = replace(options, exec_id=exec_id)
     _Environment.used_by = flow_name
     return options
-
-
-# ---------------------------------------------------------------- one run
-
-
-@dataclass(slots=True)
-class _Run:
-    """A flow about to be run: begun afresh, begun or resumed by name, or resumed."""
-
-    flow: Flow[..., Any]
-    options: Options
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] | None = None  # None: those that are recorded
-    resumed: bool = False  # it must exist
-    reading: Reading | None = None  # its journal, where it was read just now
-
-
-def resume(flow: Flow[..., Any], reading: Reading, options: Options) -> Handle:
-    """Run `flow` as the next attempt of the execution that was read, with the inputs that are recorded."""
-    options = replace(options, exec_id=reading.exec_id)
-    return _start(_Run(flow, options, (), None, resumed=True, reading=reading))
-
-
-def _start(run: _Run) -> Handle:
-    store = run.options.store or current_store()
-    run.options = replace(run.options, store=store)
-    exec_id = run.options.exec_id or new_exec_id(run.flow.name)
-    if run.flow.is_async and _in_loop():
-        return Handle(exec_id, drive=functools.partial(_run_async, run))
-    handle = Handle(exec_id)
-    with evictable():
-        if run.flow.is_async:
-            import asyncio
-
-            asyncio.run(_run_async(run, handle))
-        else:
-            _run_sync(run, handle)
-    if run.options.raises:
-        handle.get()
-    return handle
-
-
-def _in_loop() -> bool:
-    events = sys.modules.get("asyncio.events")
-    return events is not None and events._get_running_loop() is not None
-
-
-def _run_sync(run: _Run, handle: Handle) -> None:
-    engine = _open(run, handle)
-    if engine is None:
-        return
-    try:
-        outcome: Outcome = drive(engine.run(run.flow.function, run.args, run.kwargs or {}))
-    except BaseException as e:
-        raise _left(engine, e) from (e.__cause__ if isinstance(e, Halt) else None)
-    _settle(run, handle, engine, outcome)
-
-
-async def _run_async(run: _Run, handle: Handle) -> None:
-    import asyncio
-
-    opening = asyncio.ensure_future(asyncio.to_thread(_open, run, handle))
-    try:
-        engine = await asyncio.shield(opening)
-    except asyncio.CancelledError as e:
-        engine = await opening  # a thread cannot be stopped, and what it claimed would look alive for ever
-        if engine is not None:
-            _left(engine, e)
-        raise
-    if engine is None:
-        return
-    try:
-        outcome: Outcome = await drive_async(engine.run(run.flow.function, run.args, run.kwargs or {}))
-    except BaseException as e:
-        raise _left(engine, e) from (e.__cause__ if isinstance(e, Halt) else None)
-    _settle(run, handle, engine, outcome)
-
-
-def _left(engine: Engine, error: BaseException) -> BaseException:
-    """The body was left otherwise than by its end: what to raise, once the execution was let go."""
-    if isinstance(error, Halt):
-        if engine.journal.halted is None and not isinstance(error.error, StoreError):
-            engine.interrupt(type(error.error).__name__)  # a divergence: the journal itself stands
-        else:
-            engine.abandon()
-        return error.error
-    engine.interrupt(f"{type(error).__name__}: {error}".rstrip(": "))
-    return error
-
-
-def _settle(run: _Run, handle: Handle, engine: Engine, outcome: Outcome) -> None:
-    handle.tally = engine.tally
-    for name, parts in engine.tally.changed.items():
-        what = f" ({', '.join(parts[:3])})" if parts else ""
-        say(f"kitaru: the code of {name} has changed{what}; its recorded outputs were reused")
-    if outcome.error is None:
-        handle.settle("completed", outcome.value)
-        return
-    error, store = outcome.error, engine.store
-    lines = failure_lines(store, engine.exec_id, run.flow.name, engine.failed_at(error), _summary(error))
-    try:
-        error.add_note(lines)
-    except Exception:  # a class that refuses attributes
-        say(lines)
-    handle.settle("failed", error=error)
-
-
-def _summary(error: BaseException) -> str:
-    from .failures import record
-
-    return record(error).summary()
-
-
-def _open(run: _Run, handle: Handle) -> Engine | None:
-    """Claim the execution. None where it has ended for good: the handle is settled with its recorded end."""
-    options, of = run.options, run.flow
-    store = options.store
-    assert store is not None
-    clock = options.clock
-    code = fingerprint(of.function)
-    if run.resumed:
-        check_format(store)
-        begin = None
-    else:
-        prepare(store)
-        begin = _begun(run, code.digest, code.parts, store)
-
-    def check(state: State) -> None:
-        if state.begun is None:
-            raise UsageError(f"{handle.exec_id} exists, and does not say what it runs: its first segment is unknown")
-        if state.begun.flow != of.name:
-            raise InputsDifferError(
-                f"{handle.exec_id} is an execution of the flow {state.begun.flow}, not of {of.name}: "
-                "choose another exec_id"
-            )
-        if begin is not None and options.inputs != "recorded" and state.begun.inputs != begin.inputs:
-            raise InputsDifferError(_differ(handle.exec_id, state.begun, begin))
-
-    digits, fresh = 4, options.exec_id is None
-    while True:
-        claimed = claim(
-            store,
-            handle.exec_id,
-            clock=clock,
-            begin=begin,
-            fresh=fresh,
-            take_over=options.take_over,
-            patient=not run.resumed,
-            check=check,
-            reading=run.reading,
-            say=say,
-            budget=_budget(),
-        )
-        if claimed is not None:
-            break
-        digits *= 2  # taken: draw again
-        handle.exec_id = new_exec_id(of.name, digits)
-    begun = claimed.state.begun or begin
-    assert begun is not None
-    if claimed.journal is None:
-        _ended(handle, claimed, store, begun)
-        return None
-    try:
-        if run.kwargs is None or (options.inputs == "recorded" and claimed.state.begun is not None):
-            run.args, run.kwargs = of.signature.call(_recorded_inputs(store, claimed.reading, begun, of))
-        settings = Settings(options.on_drift, options.max_workers)
-        return Engine(store, claimed, begun, settings=settings, clock=clock, code=code, say=say)
-    except BaseException:
-        _refuse(claimed)
-        raise
-
-
-def _refuse(claimed: Claimed) -> None:
-    """Give a claim back that nothing can be done with, as it was before."""
-    from .records import Release
-
-    assert claimed.journal is not None
-    assert claimed.beat is not None
-    status = claimed.state.status if claimed.state.status not in {"running", "pending"} else "interrupted"
-    try:
-        claimed.journal.add(Release(status, "its inputs could not be loaded"))
-        claimed.journal.flush()
-    except Halt:
-        claimed.beat.end()
-    else:
-        claimed.beat.end(status)
-
-
-def _budget() -> float:
-    text = os.environ.get("KITARU_STORE_BUDGET", "")
-    try:
-        return float(text) if text else BUDGET
-    except ValueError:
-        raise UsageError(f"KITARU_STORE_BUDGET is {text!r}: write a number of seconds") from None
-
-
-def _begun(run: _Run, code: bytes, parts: Mapping[str, str], store: Store) -> Begun:
-    from . import __version__
-
-    of = run.flow
-    arguments = []
-    for name, value in of.signature.arguments(run.args, run.kwargs or {}):
-        encoded = codecs.encode(value, place=f"{of.name}.in.{name}", otherwise="refer")
-        if len(encoded.data) > (256 << 10):
-            key = encoded.digest.hex()
-            store.put_if_absent(f"blobs/{key[:2]}/{key}", encoded.data)
-            held = Value(encoded.digest, len(encoded.data), encoded.kind, preview(value), None, True)
-        else:
-            held = Value(encoded.digest, len(encoded.data), encoded.kind, preview(value), encoded.data)
-        arguments.append((name, held))
-    module = of.function.__module__
-    script = script_of(module)
-    import platform
-
-    environment = {
-        "kitaru": __version__,
-        "python": platform.python_version(),
-        "platform": f"{sys.platform} {platform.machine()}",
-    }
-    return Begun(
-        of.name,
-        tuple(arguments),
-        "__main__" if script else module,
-        of.qualname,
-        script,
-        code,
-        parts,
-        source_of(of.function),
-        run.options.clock.time(),
-        environment,
-    )
-
-
-def _differ(exec_id: str, begun: Begun, now: Begun) -> str:
-    old, new = dict(begun.arguments), dict(now.arguments)
-    names = [n for n in {**old, **new} if n not in old or n not in new or old[n].digest != new[n].digest]
-
-    def show(values: dict[str, Value], name: str) -> str:
-        return preview_line(dict(values[name].preview), 60) if name in values else "nothing"
-
-    what = "; ".join(f"{n}: begun with {show(old, n)}, now {show(new, n)}" for n in names)
-    return (
-        f"{exec_id} was begun with other inputs ({what}). Choose another exec_id; or go on with the recorded ones: "
-        'options(inputs="recorded"), or KITARU_INPUTS=recorded'
-    )
-
-
-def _recorded_inputs(store: Store, reading: Reading, begun: Begun, of: Flow[..., Any]) -> dict[str, Any]:
-    trusted, name, out = is_trusted(store), of.name, {}
-    for argument, value in begun.arguments:
-        if argument not in of.signature.signature.parameters:
-            continue  # a free variable of a closure: the code has it
-        if value.kind == "reference":
-            raise CodeNotFoundError(
-                f"{name} was begun with {argument}={preview_line(dict(value.preview), 60)}, which is no data and was "
-                f"recorded by its type alone: resume it from code, {name}.options(exec_id={reading.exec_id!r}).run(…)"
-            )
-        out[argument] = read_value(store, value, trusted=trusted, script=begun.script)
-    return out
-
-
-def _ended(handle: Handle, claimed: Claimed, store: Store, begun: Begun) -> None:
-    """An execution that has ended for good gives its recorded result again."""
-    status = claimed.state.status
-    if status == "cancelled":
-        raise ExecutionEndedError(
-            f"{handle.exec_id} was cancelled, and does not run again: choose another exec_id, or fork it"
-        )
-    settle_recorded(handle, claimed.reading, store, begun)
-
-
-def settle_recorded(handle: Handle, reading: Reading, store: Store, begun: Begun) -> None:
-    """Give a completed execution's handle its recorded result."""
-    ends = [r for r in reading.records if isinstance(r, FlowEnded) and r.ok]
-    ((_, value),) = ends[-1].value
-    data = None
-    if value.data is None and not value.blob:
-        from .executions import read_execution
-
-        known = read_execution(handle.exec_id, reading.segments).values.get(value.digest)
-        data = known.data if known is not None else None
-    result = read_value(store, value, trusted=is_trusted(store), script=begun.script, data=data)
-    handle.settle("completed", result)

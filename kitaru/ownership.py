@@ -24,7 +24,8 @@ from .errors import (
     UsageError,
 )
 from .ids import new_writer
-from .journal import Halt, Journal, Reading, read_journal
+from .journal import Halt, Journal
+from .reading import Reading, read_journal
 from .records import Begun, Claim, Record, Release
 from .segments import Segment
 from .stores.base import Store

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .clock import SYSTEM
 from .context import Frame, current
-from .engine import Attempt, Engine, Outcome, Settings, Steps
+from .effects import Outcome, Steps
+from .engine import Attempt, Engine, Settings
 from .errors import ExecutionEndedError, InputsDifferError, UsageError
 from .fingerprints import Fingerprint
 from .ids import check_exec_id, check_step_name, new_exec_id
@@ -230,9 +231,7 @@ class Session:
         digits = 4
         while True:
             exec_id = self._asked or new_exec_id(self.name, digits)
-            claimed = claim(
-                store, exec_id, clock=SYSTEM, begin=begin, fresh=self._asked is None, check=check, say=say
-            )
+            claimed = claim(store, exec_id, clock=SYSTEM, begin=begin, fresh=self._asked is None, check=check, say=say)
             if claimed is not None:
                 break
             digits *= 2

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from .codecs import types
 from .errors import CodeNotFoundError, UsageError
-from .records import Begun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .flows import Flow
+    from .records import Begun
 
 __all__ = ["find_flow", "importing", "register", "script_of"]
 
@@ -37,6 +36,8 @@ def script_of(module: str) -> str | None:
     path: str | None = getattr(m, "__file__", None)
     if path is None:
         return None
+    from .codecs import types
+
     if module == "__main__" or m in types.aliased_modules():
         return os.path.abspath(path)
     return None
@@ -122,6 +123,8 @@ def _import_script(path: str) -> str:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     with _importing(path):
+        from .codecs import types
+
         return types.import_script(path).__name__
 
 

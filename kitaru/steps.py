@@ -9,14 +9,16 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from types import CodeType, CoroutineType
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from .context import Frame, current
-from .engine import Steps, drive, drive_async
+from .effects import Steps, drive, drive_async
 from .errors import InvalidNameError, UsageError
-from .fingerprints import Fingerprint, fingerprint, source_of
 from .ids import check_step_name
 from .pools import StepFuture, in_loop
+
+if TYPE_CHECKING:
+    from .fingerprints import Fingerprint
 
 __all__ = ["Step", "checkpoint"]
 
@@ -114,10 +116,14 @@ class Step(Generic[P, R]):
 
     def code(self) -> Fingerprint:
         """The fingerprint of its body."""
+        from .fingerprints import fingerprint
+
         return fingerprint(self.function)
 
     def source(self) -> str | None:
         """The text of its function, where it can be had."""
+        from .fingerprints import source_of
+
         return source_of(self.function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -104,7 +104,7 @@ def _varies(text: str) -> str:
 
 
 _STATUSES = {"cancelled", "completed", "failed", "interrupted", "paused", "pending", "running", "waiting"}
-_SIGNS = {"completed": "✓", "failed": "✗", "cancelled": "✗", "interrupted": "!", "running": "…"}
+_SIGNS = {"completed": "✓", "failed": "✗", "cancelled": "✗", "interrupted": "!", "running": "●"}
 
 
 def _pill(status: str) -> str:
@@ -128,7 +128,8 @@ def _folded(summary: str, inside: str) -> str:
 
 def _values(values: Mapping[str, Artifact]) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{_h(name, 60)}</th><td><code>{_h(_glimpse(a, 200), 200)}</code></td></tr>'
+        f'<tr><th scope="row">{_h(name, 60)}</th>'
+        f'<td><span class="kitaru-value">{_h(_glimpse(a, 200), 200)}</span></td></tr>'
         for name, a in values.items()
     )
     return f'<table class="kitaru-values"><tbody>{rows}</tbody></table>' if rows else ""
@@ -173,7 +174,7 @@ def execution(e: Execution) -> Face:
     rows = []
     for c in shown:
         depth = c.label.count("/")
-        name = f'<span class="kitaru-inner">{"└ " if depth else ""}</span>{_h(c.label.rpartition("/")[2])}'
+        name = f'<span class="kitaru-inner">{"└&nbsp;" if depth else ""}</span>{_h(c.label.rpartition("/")[2])}'
         read = _folded(html.escape(_some([*c.inputs])), _values(c.inputs)) if c.inputs else ""
         outputs = _outputs(c)
         bound = _failure(c) or (_folded(html.escape(_some([*outputs])), _values(outputs)) if outputs else "")
@@ -293,33 +294,39 @@ def place(store: str, e: Execution | None) -> Face:
 
 # ---------------------------------------------------------------- the page around it
 
+# "@" is the class twice, for JupyterLab has rules of its own for tables and code, which are as specific as one.
 _STYLE = """<style>
-.kitaru{font-size:var(--jp-ui-font-size1,13px);line-height:1.5;color:var(--jp-content-font-color1,inherit)}
-.kitaru .kitaru-head{display:flex;flex-wrap:wrap;gap:.75em;align-items:baseline;margin:.25em 0 .5em}
-.kitaru .kitaru-head b{font-size:1.1em}
-.kitaru .kitaru-head span:not(.kitaru-status),.kitaru td .kitaru-varies{color:var(--jp-content-font-color2,inherit)}
-.kitaru table{border-collapse:collapse;margin:0;table-layout:auto;border:0;font-size:inherit}
-.kitaru table th,.kitaru table td{text-align:left;vertical-align:top;padding:.25em .9em .25em 0;max-width:none;
+@{font-size:var(--jp-ui-font-size1,13px);line-height:1.5;color:var(--jp-content-font-color1,inherit)}
+@ .kitaru-head{display:flex;flex-wrap:wrap;gap:.75em;align-items:baseline;margin:.25em 0 .5em}
+@ .kitaru-head b{font-size:1.1em}
+@ .kitaru-head span:not(.kitaru-status),
+@ td span.kitaru-varies{color:var(--jp-content-font-color2,inherit)}
+@ table{border-collapse:collapse;margin:0;table-layout:auto;border:0;font-size:inherit}
+@ table th,
+@ table td{text-align:left;vertical-align:top;padding:.25em .9em .25em 0;max-width:none;
 white-space:normal;border:0;background:transparent}
-.kitaru table tr,.kitaru table tbody tr:nth-child(odd){background:transparent}
-.kitaru table.kitaru-table>thead th{font-weight:600;color:var(--jp-content-font-color2,inherit);
+@ table tr,@ table tbody tr:nth-child(odd){background:transparent}
+@ table.kitaru-table>thead th{font-weight:600;color:var(--jp-content-font-color2,inherit);
 border-bottom:1px solid var(--jp-border-color1,rgba(128,128,128,.5))}
-.kitaru table.kitaru-table>tbody>tr>td{border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.25))}
-.kitaru table.kitaru-table>tbody>tr:hover{background:var(--jp-rendermime-table-row-hover-background,transparent)}
-.kitaru table td.kitaru-number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.kitaru table.kitaru-values th{font-weight:600;white-space:nowrap}
-.kitaru code,.kitaru pre{font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,12px);
-color:inherit;background:transparent;overflow-wrap:anywhere}
-.kitaru pre{margin:.35em 0;padding:.5em .75em;border-radius:3px;white-space:pre-wrap;max-height:32em;overflow:auto;
+@ table.kitaru-table>tbody>tr>td{border-bottom:1px solid var(--jp-border-color2,rgba(128,128,128,.25))}
+@ table.kitaru-table>tbody>tr:hover{background:var(--jp-rendermime-table-row-hover-background,transparent)}
+@ table td.kitaru-number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+@ table.kitaru-values th{font-weight:600;white-space:nowrap}
+@ .kitaru-value,@ pre{
+font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,12px);
+color:inherit;background:transparent;padding:0;border:0;white-space:pre-wrap;overflow-wrap:anywhere}
+@ pre{margin:.35em 0;padding:.5em .75em;border-radius:3px;white-space:pre-wrap;max-height:32em;overflow:auto;
 background:var(--jp-layout-color2,rgba(128,128,128,.12))}
-.kitaru h4{margin:.75em 0 .15em;font-size:1em;font-weight:600;color:var(--jp-content-font-color2,inherit)}
-.kitaru summary{cursor:pointer}
-.kitaru-status{white-space:nowrap;font-weight:600;color:var(--jp-content-font-color2,inherit)}
-.kitaru-completed{color:var(--jp-success-color0,#2e7d32)}
-.kitaru-failed,.kitaru-cancelled,.kitaru-error{color:var(--jp-error-color1,#d32f2f)}
-.kitaru-interrupted,.kitaru-waiting{color:var(--jp-warn-color0,#b26a00)}
-.kitaru-running,.kitaru-paused{color:var(--jp-info-color0,#1976d2)}
-</style>"""
+@ h4{margin:.75em 0 .15em;font-size:1em;font-weight:600;color:var(--jp-content-font-color2,inherit)}
+@ summary{cursor:pointer}
+@ td details[open]{min-width:18em}
+@ .kitaru-status{white-space:nowrap;font-weight:600;color:var(--jp-content-font-color2,inherit)}
+@ .kitaru-completed{color:var(--jp-success-color0,#2e7d32)}
+@ .kitaru-failed,@ .kitaru-cancelled,
+@ .kitaru-error{color:var(--jp-error-color1,#d32f2f)}
+@ .kitaru-interrupted,@ .kitaru-waiting{color:var(--jp-warn-color0,#b26a00)}
+@ .kitaru-running,@ .kitaru-paused{color:var(--jp-info-color0,#1976d2)}
+</style>""".replace("@", ".kitaru.kitaru")
 
 
 def _page(head: str, body: str) -> str:

@@ -11,8 +11,8 @@ from kitaru import checkpoint, flow, log, save
 from kitaru.client import ExecutionStatus, KitaruClient
 from kitaru.copying import Progress, copy
 from kitaru.errors import CorruptionError, NotFoundError, StoreUnavailableError, UsageError
-from kitaru.journal import read_journal
 from kitaru.lineage_graph import lineage_key
+from kitaru.reading import read_journal
 from kitaru.records import Logged
 from kitaru.segments import Segment, journal_key, segment_digest
 from kitaru.stores import LocalStore, MemoryStore

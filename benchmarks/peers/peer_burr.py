@@ -6,7 +6,6 @@ from typing import Any
 
 from burr.core import ApplicationBuilder, State, action, expr
 from burr.core.persistence import SQLitePersister
-
 from plan import FIRST, Dies, entered, expected, gaps, main, now
 
 BODY: list[Any] = [entered]

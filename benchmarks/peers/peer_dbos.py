@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID
-
 from plan import FIRST, NAP, WORKERS, Dies, entered, expected, gaps, main, now, payload
 
 BODY: list[Any] = [entered]

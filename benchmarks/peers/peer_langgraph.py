@@ -1,4 +1,4 @@
-"""LangGraph's functional API with SqliteSaver and durability="sync": each task's result is committed before the next."""
+"""LangGraph's functional API with SqliteSaver and durability="sync": a task's result is committed before the next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
 
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.func import entrypoint, task
-
 from plan import FIRST, NAP, WORKERS, Dies, entered, expected, gaps, main, now, payload
 
 

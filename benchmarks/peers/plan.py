@@ -19,6 +19,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 WORKERS, NAP = 16, 0.05
@@ -71,7 +72,7 @@ class Dies:
 def gaps() -> dict[str, Any]:
     """The figure of `steps`; call it when the flow has just ended."""
     times = [*ENTERED, now()]
-    return {"steps": [b - a for a, b in zip(times, times[1:], strict=False)]}
+    return {"steps": [b - a for a, b in pairwise(times)]}
 
 
 def main(workloads: dict[str, Callable[[str, int], dict[str, Any]]]) -> None:

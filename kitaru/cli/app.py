@@ -16,7 +16,7 @@ from ..client import Artifact, Checkpoint, ExecutionStatus, KitaruClient
 from ..errors import ExecutionSuspended, KitaruError
 from ..location import check_format
 from ..notices import address_of, say
-from . import documents
+from . import completion, documents
 from .text import block, duration
 
 __all__ = ["app"]
@@ -167,7 +167,7 @@ def runs(settings: Settings, flow: str | None, status: str | None, limit: int) -
 
 
 @app.command()
-@click.argument("ref")
+@click.argument("ref", shell_complete=completion.refs)
 @_full
 @_common
 @_settings
@@ -198,7 +198,7 @@ def show(settings: Settings, ref: str, full: bool) -> None:
 
 
 @app.command()
-@click.argument("execution", metavar="[EXEC]", default="last")
+@click.argument("execution", metavar="[EXEC]", default="last", shell_complete=completion.executions)
 @_common
 @_settings
 def log(settings: Settings, execution: str) -> None:
@@ -218,19 +218,58 @@ def log(settings: Settings, execution: str) -> None:
 
 
 @app.command()
-@click.argument("execution", metavar="EXEC")
-@click.option("--code", metavar="PATH", help="Where the flow's code is: a script, a module, or module:flow.")
+@click.argument("ref", metavar="[REF]", default="last", shell_complete=completion.refs)
+@_full
+@_common
+@_settings
+def lineage(settings: Settings, ref: str, full: bool) -> None:
+    """Show what made which value.
+
+    Of an execution, step by step; of a step or a value, what it was made from and what needs it. REF is what
+    `kitaru show` takes; without it, it is the last execution. No value is loaded. With --json it is the graph, in the
+    node-link form of networkx.
+    """
+    from . import tracing
+
+    found = settings.client().look_up(ref)
+    if settings.json:
+        click.echo(documents.dumps(tracing.document(found)))
+        return
+    screen = _screen(full=full)
+    screen.say(tracing.text(found, width=screen.width))
+
+
+_EXEC = click.argument("execution", metavar="EXEC", shell_complete=completion.executions)
+
+
+def _runs_flow(command: F) -> F:
+    """Give a command what those take that run a flow."""
+    options = (
+        click.option("--code", metavar="PATH", help="Where the flow's code is: a script, a module, or module:flow."),
+        click.option(
+            "--max-workers",
+            type=click.IntRange(min=1),
+            default=32,
+            show_default=True,
+            help="Threads for submitted steps.",
+        ),
+        click.option(
+            "--on-drift",
+            type=click.Choice(["reuse", "rerun", "error"]),
+            default="reuse",
+            show_default=True,
+            help="What to do where unchanged code calls a step with other inputs than were recorded.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@app.command()
+@_EXEC
 @click.option("--take-over", is_flag=True, help="Displace an owner that looks alive. Only if you know that it is gone.")
-@click.option(
-    "--max-workers", type=click.IntRange(min=1), default=32, show_default=True, help="Threads for submitted steps."
-)
-@click.option(
-    "--on-drift",
-    type=click.Choice(["reuse", "rerun", "error"]),
-    default="reuse",
-    show_default=True,
-    help="What to do where unchanged code calls a step with other inputs than were recorded.",
-)
+@_runs_flow
 @_common
 @_settings
 def resume(settings: Settings, /, execution: str, **options: Any) -> None:
@@ -239,6 +278,23 @@ def resume(settings: Settings, /, execution: str, **options: Any) -> None:
     EXEC is an exec_id, the start of one, `last`, `last-failed`, or a complete address. Its code is looked for in its
     module, then in the script that began it.
     """
+    _go_on(settings, execution, **options)
+
+
+@app.command()
+@_EXEC
+@_runs_flow
+@_common
+@_settings
+def retry(settings: Settings, /, execution: str, **options: Any) -> None:
+    """Run the failed step of an execution again, and go on from there.
+
+    As `resume`, of an execution that has failed; any other one is refused.
+    """
+    _go_on(settings, execution, retry=True, **options)
+
+
+def _go_on(settings: Settings, execution: str, **options: Any) -> None:
     from . import running
 
     outcome = running.resume(settings.client(), execution, quiet=settings.json, **options)
@@ -265,6 +321,40 @@ def _tell(outcome: Any) -> None:
         return
     saved = f"; {duration(tally.saved)} saved" if tally.reused else ""
     screen.say(f"{tally.reused} reused, {tally.ran} run{saved}")
+
+
+@app.command()
+@_EXEC
+@click.argument("to", metavar="TO")
+@_common
+@_settings
+def cp(settings: Settings, execution: str, to: str) -> None:
+    """Copy an execution to another store, where it opens and resumes.
+
+    TO is that store's address: s3://bucket/prefix, or a folder. What it holds is never overwritten. A copy that was
+    broken off, or that is behind, is completed by the same command.
+    """
+    from . import moving
+
+    copied = moving.copy(settings.client(), execution, to, quiet=settings.json)
+    if settings.json:
+        click.echo(documents.dumps(copied.to_json()))
+        return
+    _screen().say("\n".join(moving.told(copied)))
+
+
+@app.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+@_common
+@_settings
+def completion_(settings: Settings, shell: str) -> None:
+    """Print what makes a shell complete commands, executions and steps by Tab.
+
+    For bash, put `eval "$(kitaru completion bash)"` into ~/.bashrc; for zsh, the same with zsh into ~/.zshrc; for fish,
+    `kitaru completion fish > ~/.config/fish/completions/kitaru.fish`.
+    """
+    text = completion.script(app, shell)
+    click.echo(documents.dumps({"shell": shell, "script": text}) if settings.json else text)
 
 
 @app.command()

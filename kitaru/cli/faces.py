@@ -35,6 +35,8 @@ _STYLES = {
     "paused": "magenta",
 }
 
+_WIDE = 100_000  # columns: nothing that is printed is wider
+
 
 class Screen:
     """Where a command's own words go: standard output.
@@ -50,6 +52,11 @@ class Screen:
         self.cuts = self.terminal and not full
         self._now = now
 
+    @property
+    def width(self) -> int:
+        """How long a line may be."""
+        return shutil.get_terminal_size().columns if self.cuts else _WIDE
+
     # ------------------------------------------------------------ the parts
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -59,7 +66,7 @@ class Screen:
     def _console(self) -> Console:
         from rich.console import Console
 
-        width = shutil.get_terminal_size().columns if self.terminal else 100_000
+        width = shutil.get_terminal_size().columns if self.terminal else _WIDE
         return Console(
             file=self._stream,
             force_terminal=self.terminal,

@@ -45,13 +45,15 @@ class Outcome:
         }
 
 
-def resume(client: KitaruClient, name: str, *, quiet: bool, **options: Any) -> Outcome:
+def resume(client: KitaruClient, name: str, *, quiet: bool, retry: bool = False, **options: Any) -> Outcome:
     """Go on with the execution `name` until it ends.
 
     Parameters
     ----------
     quiet
         What the flow itself prints goes to standard error: standard output is for one JSON document.
+    retry
+        Refuse an execution that has not failed.
     options
         As `client.executions.resume` takes them.
 
@@ -75,7 +77,8 @@ def resume(client: KitaruClient, name: str, *, quiet: bool, **options: Any) -> O
         sys.path.insert(0, here)
     try:
         with _away() if quiet else _as_it_is():
-            handle = client.executions.resume(exec_id, raises=False, **options)
+            go_on = client.executions.retry if retry else client.executions.resume
+            handle = go_on(exec_id, raises=False, **options)
     except (KeyboardInterrupt, SystemExit) as left:
         what = "interrupted" if isinstance(left, KeyboardInterrupt) else f"left with {left.code}"
         say(f"kitaru: {exec_id} was {what}; what had finished is recorded")

@@ -9,7 +9,8 @@ from itertools import count
 import pytest
 
 from kitaru.errors import KitaruError
-from kitaru.flows import Options, _Run, _start
+from kitaru.flows import Options
+from kitaru.runs import Run, start
 from kitaru.stores import LocalStore, MemoryStore
 from kitaru.stores.base import Store
 from kitaru.testing.faults import Fault, FaultyStore, SimulatedCrash, fault_at
@@ -46,7 +47,7 @@ def attempt(store: FaultyStore, exec_id: str, lines) -> tuple[dict | None, list[
     said: list[str] = []
     lines[exec_id] = said, store
     try:
-        handle = _start(_Run(script.audit, Options(exec_id, store=store), (oracle.TURNS,), {}))
+        handle = start(Run(script.audit, Options(exec_id, store=store), (oracle.TURNS,), {}))
         return handle.get(), said
     except (SimulatedCrash, KitaruError):
         assert store.dead  # the crash may have met the heartbeat's thread, which halts the journal

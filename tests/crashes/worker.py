@@ -1,4 +1,4 @@
-"""The process that the kill campaign kills: it runs the flow by name, on the store and with the log that it is given."""
+"""The process that the kill campaign kills: it runs the flow by name, on the store and with the log it is given."""
 
 from __future__ import annotations
 

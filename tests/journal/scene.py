@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from kitaru.catalog import rows
 from kitaru.clock import SYSTEM
 from kitaru.ids import new_writer
-from kitaru.journal import Journal, read_journal
+from kitaru.journal import Journal
 from kitaru.ownership import Claimed, claim, state_of, this_process
+from kitaru.reading import read_journal
 from kitaru.records import Begun, Claim, Logged, Release
 from kitaru.segments import Segment, journal_key, segment_digest
 from kitaru.stores import MemoryStore

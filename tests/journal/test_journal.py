@@ -21,7 +21,8 @@ from kitaru.errors import (
     UsageError,
 )
 from kitaru.flows import Flow, Options
-from kitaru.journal import SEGMENT_BYTES, Halt, read_journal
+from kitaru.journal import SEGMENT_BYTES, Halt
+from kitaru.reading import read_journal
 from kitaru.records import Release
 from kitaru.segments import Segment, journal_key
 from kitaru.stores import LocalStore, MemoryStore

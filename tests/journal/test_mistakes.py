@@ -13,8 +13,9 @@ import pytest
 from kitaru import journal as journal_room, ownership
 from kitaru.catalog import put_status
 from kitaru.errors import ExecutionFencedError, ExecutionOwnedError, RefusedError
-from kitaru.journal import Halt, Journal, read_journal
+from kitaru.journal import Halt, Journal
 from kitaru.ownership import claim, state_of
+from kitaru.reading import read_journal
 from kitaru.records import Release
 from kitaru.segments import Segment, journal_key, segment_digest
 from kitaru.stores import MemoryStore

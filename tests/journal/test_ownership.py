@@ -20,7 +20,7 @@ from kitaru.errors import (
     StoreUnavailableError,
     UsageError,
 )
-from kitaru.journal import Halt, read_journal
+from kitaru.journal import Halt
 from kitaru.ownership import (
     Process,
     _put_beat,
@@ -31,6 +31,7 @@ from kitaru.ownership import (
     state_of,
     this_process,
 )
+from kitaru.reading import read_journal
 from kitaru.records import Begun, Claim, Release
 from kitaru.stores import MemoryStore
 from kitaru.testing.clock import ManualClock

@@ -8,7 +8,7 @@ import ormsgpack
 import pytest
 
 from kitaru.errors import CorruptionError, KeyMissingError, StoreFormatError
-from kitaru.journal import read_journal
+from kitaru.reading import read_journal
 from kitaru.records import Claim
 from kitaru.segments import (
     Segment,

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from kitaru.journal import read_journal
 from kitaru.ownership import looks_alive, state_of
+from kitaru.reading import read_journal
 
 from ..journal.scene import check
 from .field import Field, expect

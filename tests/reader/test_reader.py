@@ -21,8 +21,8 @@ from kitaru.client import KitaruClient
 from kitaru.codecs import decoder
 from kitaru.failures import Failure
 from kitaru.ids import new_nonce
-from kitaru.journal import read_journal
 from kitaru.ownership import Process
+from kitaru.reading import read_journal
 from kitaru.records import Begun, Claim, Ended, FlowEnded, Logged, Release, Reused, Saved, Started, Value
 from kitaru.segments import Segment, journal_key
 from kitaru.stores import LocalStore

@@ -1,0 +1,56 @@
+"""Effects: what a step does that takes time. A generator yields them; it is driven in the one world or in the other.
+
+The generator does no I/O itself, so that sync and async code are served by one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["Effect", "Outcome", "Steps", "drive", "drive_async"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a body came to."""
+
+    value: Any = None
+    error: Exception | None = None
+    took: float = 0.0
+
+
+class Effect(Protocol):
+    """Something that takes time, in both worlds."""
+
+    def run(self) -> Any: ...
+
+    async def arun(self) -> Any: ...
+
+
+Steps = Generator[Effect, Any, Any]
+
+
+def drive(steps: Steps) -> Any:
+    """Carry the effects out in this thread. Gives what the generator returns."""
+    result = None
+    try:
+        while True:
+            result = steps.send(result).run()
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
+
+
+async def drive_async(steps: Steps) -> Any:
+    """Carry the effects out without holding up the event loop."""
+    result = None
+    try:
+        while True:
+            result = await steps.send(result).arun()
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
