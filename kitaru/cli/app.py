@@ -403,6 +403,13 @@ def _demo_lines(screen: Any, client: KitaruClient, moment: str, facts: Any) -> N
         head = facts.report.split("\n")[:24]
         screen.say("\n".join(f"  │ {text}".rstrip() for text in head))
         screen.say()
+        from . import tracing
+
+        screen.say("  what the report was made from")
+        made = tracing.text(client.look_up(f"{facts.exec_id}:report"), screen.width - 4).split("\n")
+        screen.say("\n".join(f"  │ {text}".rstrip() for text in made[:12]))
+        screen.say()
+        screen.say(f"  all of its lineage  kitaru lineage {address_of(client.store, f'{facts.exec_id}:report')}")
         screen.say(f"  the whole report    kitaru show {address_of(client.store, f'{facts.exec_id}:report')}")
         screen.say(f"  the execution       kitaru show {where}")
         screen.say(f"  what happened       kitaru log {where}")
