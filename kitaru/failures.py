@@ -327,9 +327,7 @@ def _traceback(exception: BaseException, last: str, skipped: tuple[str, ...]) ->
     try:
         frames = list(traceback.walk_tb(exception.__traceback__))
         foreign = [index for index, (frame, _) in enumerate(frames) if not _is_skipped(frame, skipped)]
-        end = (
-            foreign[-1] + 1 if foreign else 0
-        )  # what follows raised it: a message alone would say too little
+        end = foreign[-1] + 1 if foreign else 0  # what follows raised it: a message alone would say too little
         frames = [frames[index] for index in foreign] + frames[end:]
         if not frames:
             return ""
