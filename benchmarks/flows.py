@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from itertools import pairwise
 from typing import Any
@@ -72,4 +73,12 @@ def steps_of(n: int) -> list[float]:
     """Seconds from each step's entry to the next one's, in a chain of `n`."""
     ENTERED.clear()
     chain.run(n)
+    settle()
     return [b - a for a, b in pairwise(ENTERED)]
+
+
+def settle() -> None:
+    """Wait for the lineage of a long run, which is stored while the next one would be timed already."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("kitaru-lineage"):
+            thread.join()

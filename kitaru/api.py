@@ -84,6 +84,11 @@ def load(exec_id: str, name: str | None = None) -> Any:
     name
         A saved name, else a step: ``"report"``, ``"classify#2"``, ``"classify#2.in.package"``.
 
+    Returns
+    -------
+    Any
+        A fresh object. Of a step with several outputs that is named without one, the tuple of them.
+
     Raises
     ------
     NotFoundError
@@ -93,7 +98,7 @@ def load(exec_id: str, name: str | None = None) -> Any:
     """
     from .client import KitaruClient
 
-    return KitaruClient().artifacts.get(exec_id if name is None else f"{exec_id}:{name}").load()
+    return KitaruClient().artifacts.load(exec_id if name is None else f"{exec_id}:{name}")
 
 
 def lineage(

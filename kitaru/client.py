@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .catalog import Row, rows
@@ -165,7 +164,7 @@ class Checkpoint:
     name : str
         The step's name; `label` is its path, ``outer#1/classify#2``.
     status : str
-        ``running``, ``completed`` or ``failed``.
+        ``running``, ``completed``, ``failed``; ``interrupted`` where it had not ended when its owner went.
     """
 
     def __init__(self, execution: Execution, data: CheckpointData) -> None:
@@ -214,14 +213,14 @@ class Execution:
         self.data: ExecutionData = read_execution(reading.exec_id, reading.segments)
         self.exec_id = reading.exec_id
         self.flow = self.data.begun.flow
+        state = self.data.state
+        if state.status == "running" and not looks_alive(store, reading, state):
+            self.data.lose_owner()
 
-    @cached_property
+    @property
     def status(self) -> ExecutionStatus:
         """Where it stands. A run whose owner looks dead is interrupted: it can be resumed."""
-        state = self.data.state
-        if state.status == "running" and not looks_alive(self.store, self._reading, state):
-            return ExecutionStatus.INTERRUPTED
-        return ExecutionStatus(state.status)
+        return ExecutionStatus(self.data.state.status)
 
     @property
     def failure(self) -> Failure | None:
@@ -434,11 +433,34 @@ class Artifacts:
         if isinstance(found, Artifact):
             return found
         if isinstance(found, Checkpoint):
-            artifacts = found.artifacts
-            if artifacts:
-                return artifacts[0]
-            raise NotFoundError(f"{found.label} is {found.status}, and has no output")
+            return _only_output(found)
         return Artifact(found, "result", _result(found))
+
+    def load(self, ref: str) -> Any:
+        """The value that a REF or an address names; of a step with several outputs, the tuple of them.
+
+        Raises
+        ------
+        NotFoundError, UntrustedValueError, CorruptionError
+            As `get` and `Artifact.load`.
+        """
+        found = self._client.look_up(ref)
+        if isinstance(found, Checkpoint):
+            artifacts = found.artifacts
+            if len(artifacts) > 1:
+                return tuple(a.load() for a in artifacts)
+            return _only_output(found).load()
+        return found.load() if isinstance(found, Artifact) else found.result
+
+
+def _only_output(checkpoint: Checkpoint) -> Artifact:
+    artifacts = checkpoint.artifacts
+    if not artifacts:
+        raise NotFoundError(f"{checkpoint.label} is {checkpoint.status}, and has no output")
+    if len(artifacts) > 1:
+        names = [f"{checkpoint.label.removesuffix('#1')}.{name}" for name, _ in checkpoint.data.outputs]
+        raise NotFoundError(f"{checkpoint.label} has {len(names)} outputs: say which of {', '.join(names)}")
+    return artifacts[0]
 
 
 def _result(execution: Execution) -> Value:
@@ -495,6 +517,11 @@ class KitaruClient:
         address = parse_address(text)
         store = self.store if address.store is None else open_store(address.store)
         name, colon, rest = address.ref.partition(":")
+        if not text:
+            raise InvalidNameError("an empty REF names nothing: write last, an exec_id, a step, or @3")
+        if not colon and not _can_be_exec_id(name):
+            ref = parse_ref(name)
+            return _within(self.open(store, self._exec_id(store, "last")), ref)
         if not colon:
             try:
                 execution = self.open(store, self._exec_id(store, name))
@@ -544,6 +571,14 @@ class KitaruClient:
                     return row.exec_id
         what = "no execution failed" if failed else "there is no execution"
         raise NotFoundError(f"{what} in {store.url}")
+
+
+def _can_be_exec_id(name: str) -> bool:
+    try:
+        check_exec_id(name)
+    except InvalidNameError:
+        return False
+    return True
 
 
 def _no_execution(store: Store, name: str) -> str:

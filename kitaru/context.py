@@ -35,6 +35,7 @@ class Frame:
     """One attempt of a body while it runs: the flow's, or a step's."""
 
     __slots__ = (
+        "awaits",
         "body",
         "closed",
         "counts",
@@ -56,6 +57,7 @@ class Frame:
         self.handed: list[tuple[str, Id]] = []  # failures that this body was handed, by lane
         self.submitted: set[Future[Any]] = set()  # steps that this body submitted, and that have not ended
         self.closed: str | None = None
+        self.awaits = False  # it runs in an event loop, and can await
         self.thread = 0
         self.task: Any = None
 

@@ -11,7 +11,6 @@ import contextvars
 import functools
 import hashlib
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,6 @@ from .errors import (
     CorruptionError,
     KeyMissingError,
     KitaruDivergenceError,
-    KitaruWarning,
     StepTimeoutError,
     StoreError,
     UnrecordableValueError,
@@ -39,6 +37,7 @@ from .journal import Halt, Journal
 from .lineage_graph import build, dumps, lineage_key
 from .location import is_trusted
 from .matching import Body, Call, Decision, Fork, Spec, View, cut, decide
+from .notices import warn
 from .ownership import Claimed, State
 from .pools import Pools, drain, drain_async
 from .previews import preview, preview_line
@@ -58,6 +57,7 @@ from .records import (
     Value,
 )
 from .stores.base import Store
+from .threads import follow
 
 __all__ = ["Definition", "Engine", "Recorder", "Settings", "Tally", "read_value"]
 
@@ -65,8 +65,8 @@ INLINE = 32 << 10
 """Values up to this many bytes travel inside the record; larger ones are blobs."""
 
 
-LINEAGE_AT_ONCE = 1000
-"""Up to so many records the lineage is stored before the run returns: some hundredths of a second."""
+LINEAGE_AT_ONCE = 150
+"""Up to so many records the lineage is stored before the run returns: about a hundredth of a second."""
 
 
 class Definition(Protocol):
@@ -86,6 +86,11 @@ class Definition(Protocol):
     def type(self) -> str | None: ...
     @property
     def outputs(self) -> tuple[str, ...] | None: ...
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of what it takes; the free variables of a closure are not among them."""
+        ...
+
     @property
     def lenient(self) -> bool:
         """An output that cannot be recorded is noted as such, and fails nothing."""
@@ -241,6 +246,7 @@ class Attempt:
         frame, began = self.frame, self.clock.monotonic()
         token = current.set(frame)
         frame.enter()
+        frame.awaits = True
         try:
             if self.timeout is None:
                 value = await self.function(*self.args, **self.kwargs)
@@ -348,17 +354,18 @@ class Recorder:
         """Say once that a value was pickled where reading it back will need the user's trust."""
         if kind == "pickle" and not self.trusted and step not in self._opaque:
             self._opaque.add(step)
-            warnings.warn(
+            warn(
                 f"an output of {step} has no data format and was pickled. {self.store.url} is not marked as trusted, "
-                "so a resume will refuse to load it: set KITARU_TRUST to that address, or return plain data",
-                KitaruWarning,
-                stacklevel=2,
+                "so a resume will refuse to load it: set KITARU_TRUST to that address, or return plain data"
             )
 
 
 # ---------------------------------------------------------------- the engine
 
 _ANEW = Decision("run", "new")
+_FIXED = frozenset({bool, int, float, complex, str, bytes, type(None), range})
+_COMPARED = 256 << 10
+"""Arguments up to this size are looked at again after the body, for changes in place; more would cost too much."""
 
 
 @dataclass(slots=True)
@@ -375,6 +382,7 @@ class _Made:
     label: str
     started: Started
     blobs: list[tuple[bytes, bytes]]
+    changeable: list[tuple[str, Any, bytes]]  # arguments that the body can change in place, and their digests
 
 
 class Engine:
@@ -397,6 +405,7 @@ class Engine:
         self.exec_id = claimed.reading.exec_id
         self.settings, self.clock, self.say = settings, clock, say
         self.tally = Tally()
+        follow()
         self.pools = Pools(settings.max_workers)
         self.recorder = Recorder(store, self.pools, begun.script, self.journal)
         self._heartbeat = claimed.heartbeat
@@ -531,7 +540,12 @@ class Engine:
                     self._write(Reused(started, d.how == "edited" or d.record.ok, d.value, started.at))
                 elif not blobs:
                     self._write(started, _size(values))
-        return _Made(step, frame, lane, args, kwargs, d, rid, label, started, blobs)
+        changeable = [
+            (name, v, e.digest)
+            for name, v, e in encoded
+            if d.do == "run" and name in step.parameters and type(v) not in _FIXED and e.kind == "data" and len(e.data) <= _COMPARED
+        ]
+        return _Made(step, frame, lane, args, kwargs, d, rid, label, started, blobs, changeable)
 
     def _drift(self, call: Call, d: Decision, encoded: list[tuple[str, Any, codecs.Encoded]]) -> Decision:
         """A call at a record's place with other inputs, where nothing but a clock can have moved."""
@@ -559,11 +573,9 @@ class Engine:
             )
         if self.settings.on_drift == "rerun":
             return Decision("run", "new", instead=d.record.id if d.own else d.instead, counterpart=NOWHERE)
-        warnings.warn(
+        warn(
             f"{what}; its recorded output is used, since nothing but a clock or a random number in the caller can "
-            "have moved. Put that in a step of its own",
-            KitaruWarning,
-            stacklevel=2,
+            "have moved. Put that in a step of its own"
         )
         return d
 
@@ -619,6 +631,7 @@ class Engine:
                 yield _Upload(self.recorder, blobs)
             made.frame.check_open()
             if error is None:
+                self._warn_of_changes(made)
                 with self._lock:
                     ended = Ended(rid, True, values, (), outcome.took, self.clock.time())
                     ticket = self._write(ended, _size(values))
@@ -639,6 +652,19 @@ class Engine:
             yield _Sleep(self.clock, _backoff(tries))
             made.frame.check_open()
             body = self._begin_again(replace(started, attempt=started.attempt + tries, at=self.clock.time()), body)
+
+    def _warn_of_changes(self, made: _Made) -> None:
+        """What a step does to its arguments is not recorded: the first run is the time to say so."""
+        for name, value, digest in made.changeable:
+            try:
+                now = codecs.encode(value, place=f"{made.label}.in.{name}", otherwise="refer").digest
+            except UnrecordableValueError:
+                now = b""
+            if now != digest:
+                warn(
+                    f"{made.label} changed its argument {name} in place. A resume gives back what a step returned and "
+                    "does not run it, so that change would be missing: return the changed value, and change a copy"
+                )
 
     def _begin_again(self, started: Started, body: Body) -> Body:
         """A retry is a resume of this one record: what finished inside it is found again."""

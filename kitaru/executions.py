@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import NotFoundError
 from .failures import Failure
 from .ownership import State, state_of
-from .records import Begun, Ended, FlowEnded, Id, Logged, Record, Release, Reused, Saved, Started, Value
+from .records import Begun, Claim, Ended, FlowEnded, Id, Logged, Record, Release, Reused, Saved, Started, Value
 from .refs import Part, Ref
 from .segments import Segment
 
@@ -47,7 +47,7 @@ class CheckpointData:
     name: str
     path: tuple[Part, ...]
     index: int  # its number among the execution's checkpoints, from 1, in the order of their starts
-    status: str  # running, completed, failed
+    status: str  # running, completed, failed; interrupted: it did not end while its execution's owner was there
     started: float
     arguments: tuple[tuple[str, Value], ...]
     type: str | None = None
@@ -92,6 +92,11 @@ class ExecutionData:
     def begun(self) -> Begun:
         assert self.state.begun is not None
         return self.state.begun
+
+    def lose_owner(self) -> None:
+        """Take it for interrupted, as are the steps in flight: its journal calls it running, and its owner is gone."""
+        self.state = replace(self.state, status="interrupted")
+        _interrupt(self.checkpoints)
 
     def find(self, ref: Ref) -> CheckpointData:
         """The checkpoint that `ref` names. Raises `NotFoundError` with what there is instead."""
@@ -204,8 +209,10 @@ def put_together(exec_id: str, state: State, records: Iterable[Record]) -> Execu
             saved[r.record, r.name, r.ordinal] = r, label_of(r.record), turn
         elif isinstance(r, Logged):
             logs[r.record, r.ordinal] = r, label_of(r.record)
-        elif isinstance(r, Release):
-            data.ended = r.at
+        elif isinstance(r, (Claim, Release)):
+            _interrupt(data.checkpoints)  # whoever was at them is gone; an owner that goes on starts them again
+            if isinstance(r, Release):
+                data.ended = r.at
     if data.state.status == "running":
         data.ended = None
     data.attempts = data.state.epoch
@@ -222,6 +229,12 @@ def put_together(exec_id: str, state: State, records: Iterable[Record]) -> Execu
         data.saved.append(SavedData(s.name, s.value, s.type, s.at, label, versions[s.name], s.record, when))
     data.logs.sort(key=lambda line: line.at)
     return data
+
+
+def _interrupt(checkpoints: Iterable[CheckpointData]) -> None:
+    for c in checkpoints:
+        if c.status == "running":
+            c.status = "interrupted"
 
 
 def _end(c: CheckpointData, ok: bool, value: Any) -> None:

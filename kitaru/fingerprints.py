@@ -36,7 +36,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Fingerprint", "changed", "fingerprint", "source_of"]
+__all__ = ["Fingerprint", "changed", "fingerprint", "readable", "source_of"]
 
 _MOST_PARTS = 5_000  # a vendored library that looks like the user's own must not stop a run
 _MOST_ITEMS = 10_000  # of one container
@@ -100,6 +100,18 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     ['.:LIMIT']
     """
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def readable(part: str) -> str:
+    """A part's name as a person says it: ``.:helper`` is ``helper`` of the body's own module.
+
+    Examples
+    --------
+    >>> readable(".:helper"), readable("rules.tables:LIMIT")
+    ('helper', 'rules.tables.LIMIT')
+    """
+    module, _, name = part.rpartition(":")
+    return name if module in {"", "."} else f"{module}.{name}"
 
 
 def source_of(function: Callable[..., Any]) -> str | None:

@@ -115,7 +115,7 @@ class Flow(Generic[P, R]):
                 self._nested = _as_step(self)
             return cast("R", self._nested.call(frame, args, kwargs))
         handle = self.run(*args, **kwargs)
-        return cast("R", handle if handle.status == "pending" else handle.get())
+        return cast("R", handle.result() if handle.status == "pending" else handle.get())
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
         """Run the flow until it has ended, and give its handle; raise the flow's own exception where it fails.

@@ -62,9 +62,10 @@ class Handle:
         return self.wait()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._finish().__await__()
+        return self.result().__await__()
 
-    async def _finish(self) -> Any:
+    async def result(self) -> Any:
+        """The flow's result, as a coroutine: it drives an async flow that has not run yet."""
         if self._drive is not None:
             import asyncio
 

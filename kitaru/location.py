@@ -20,6 +20,7 @@ from .errors import (
     StoreError,
     StoreFormatError,
     StorePermissionError,
+    StoreUnavailableError,
     StoreUnsupportedError,
     UsageError,
 )
@@ -27,6 +28,7 @@ from .stores import LocalStore, MemoryStore, S3Store, Store
 
 __all__ = [
     "check_format",
+    "check_there",
     "connect",
     "current_store",
     "default_would_find",
@@ -132,9 +134,14 @@ def current_store() -> Store:
 
 
 def default_would_find(store: Store) -> bool:
-    """Whether a command without any option, in this working directory, would open this same store."""
+    """Whether a command without any option would open this same store in this working directory, in any shell.
+
+    Neither `connect` nor this process's ``KITARU_STORE`` counts: whoever types the command may have neither.
+    """
+    named = os.environ.get("KITARU_STORE")
     try:
-        return open_store(_search()[0]).url == store.url
+        # A shell that has the variable, too, would follow it.
+        return open_store(_search_here()[0]).url == store.url and (not named or open_store(named).url == store.url)
     except UsageError:
         return False
 
@@ -143,6 +150,11 @@ def _search() -> tuple[str, bool]:
     """The address that the search ends at, and whether it is a `.kitaru` that nobody named."""
     if named := os.environ.get("KITARU_STORE"):
         return named, False
+    return _search_here()
+
+
+def _search_here() -> tuple[str, bool]:
+    """The same, from the working directory alone."""
     folder, settings = _settings()
     if (named := settings.get("store")) is not None:
         if not isinstance(named, str) or not named:
@@ -216,6 +228,15 @@ def check_format(store: Store) -> None:
     if not notes.readable:
         with notes.lock:
             notes.readable = _has_format(store)
+
+
+def check_there(store: Store) -> None:
+    """Refuse to read from a folder that does not exist, where somebody named it. Raises `StoreUnavailableError`."""
+    if isinstance(store, LocalStore) and not store.path.exists():
+        raise StoreUnavailableError(
+            f"there is no store at {store.path}: the folder does not exist. Mend the address, or record something "
+            "there first"
+        )
 
 
 def prepare(store: Store) -> None:

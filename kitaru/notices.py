@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 
-from .errors import KitaruError
+from .errors import KitaruError, KitaruWarning
 from .location import default_would_find
 from .refs import format_address
 from .stores.base import Store
 
-__all__ = ["address_of", "failure_lines", "say"]
+__all__ = ["address_of", "failure_lines", "resume_line", "say", "warn"]
+
+
+_HERE = os.path.dirname(__file__) + os.sep
 
 
 def say(line: str) -> None:
@@ -19,6 +24,14 @@ def say(line: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
+
+
+def warn(message: str) -> None:
+    """Warn whoever wrote the code that called Kitaru: the line named is theirs."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, KitaruWarning, stacklevel=level)
 
 
 def address_of(store: Store, ref: str) -> str:
@@ -37,8 +50,13 @@ def failure_lines(store: Store, exec_id: str, flow: str, failed_at: str | None, 
     return (
         f"kitaru: {flow} failed {where}: {summary}\n"
         f"kitaru: look    kitaru show {_quoted(address_of(store, look))}\n"
-        f"kitaru: resume  kitaru resume {_quoted(address_of(store, exec_id))}"
+        f"{resume_line(store, exec_id)}"
     )
+
+
+def resume_line(store: Store, exec_id: str) -> str:
+    """The command that goes on with an execution."""
+    return f"kitaru: resume  kitaru resume {_quoted(address_of(store, exec_id))}"
 
 
 def _quoted(word: str) -> str:

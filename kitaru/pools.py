@@ -10,13 +10,14 @@ import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from .context import Frame, current
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from asyncio import Task
+    from asyncio import AbstractEventLoop, Task
 
 __all__ = ["Pools", "StepFuture", "drain", "drain_async", "in_loop"]
 
@@ -27,8 +28,8 @@ class StepFuture(Future[Any]):
     task: Task[Any] | None = None  # of an async step in an event loop
 
     def result(self, timeout: float | None = None) -> Any:
-        """The step's output, or its failure raised. In an event loop: await the future instead."""
-        if not self.done() and _in_loop():
+        """The step's output, or its failure raised. An async step that runs in this event loop must be awaited."""
+        if self.task is not None and not self.done() and self.task.get_loop() is _loop():
             raise UsageError("this step has not ended, and waiting for it here would block the event loop: await it")
         try:
             return super().result(timeout)
@@ -61,10 +62,56 @@ class StepFuture(Future[Any]):
             raise
 
 
-def _in_loop() -> bool:
+def _loop() -> AbstractEventLoop | None:
     import asyncio
 
-    return asyncio._get_running_loop() is not None
+    return asyncio._get_running_loop()
+
+
+class _Workers:
+    """Threads, up to so many. They are daemons: a process that is interrupted or evicted does not wait for them."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most, self._name = most, name
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[tuple[Future[Any], Callable[[], None]] | None] = SimpleQueue()
+        self._threads = self._idle = self._pending = 0
+        self._closed = False
+
+    def submit(self, future: Future[Any], work: Callable[[], None]) -> None:
+        """Run `work` once a thread is free; it settles `future`."""
+        with self._lock:
+            self._queue.put((future, work))
+            self._pending += 1
+            more = self._pending > self._idle and self._threads < self._most
+            self._threads += more
+            name = f"{self._name}-{self._threads}"
+        if more:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            job = self._queue.get()
+            with self._lock:
+                self._idle -= 1
+                self._pending -= job is not None
+            if job is None:
+                return
+            future, work = job
+            if self._closed:
+                future.cancel()
+            else:
+                work()
+            del future, work, job
+
+    def close(self) -> None:
+        """Let the threads go as they come free; what has not begun never does."""
+        with self._lock:
+            self._closed = True
+            for _ in range(self._threads):
+                self._queue.put(None)
 
 
 class Pools:
@@ -73,7 +120,7 @@ class Pools:
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers
         self._lock = threading.Lock()
-        self._at: dict[int, ThreadPoolExecutor] = {}
+        self._at: dict[int, _Workers] = {}
         self._io: ThreadPoolExecutor | None = None
 
     @property
@@ -87,9 +134,9 @@ class Pools:
     def submit(self, frame: Frame, work: Callable[[], Any]) -> StepFuture:
         """Run `work` for `frame`'s body, in a worker of its depth and in a copy of the caller's context."""
         with self._lock:
-            pool = self._at.get(frame.depth)
-            if pool is None:
-                pool = self._at[frame.depth] = ThreadPoolExecutor(self._max_workers, f"kitaru-worker-{frame.depth}")
+            workers = self._at.get(frame.depth)
+            if workers is None:
+                workers = self._at[frame.depth] = _Workers(self._max_workers, f"kitaru-worker-{frame.depth}")
         future, context = _submitted(frame.submitted), contextvars.copy_context()
 
         def run() -> None:
@@ -100,14 +147,15 @@ class Pools:
             except BaseException as e:
                 future.set_exception(e)
 
-        inner = pool.submit(run)
-        inner.add_done_callback(lambda f: future.cancel() if f.cancelled() else None)
+        workers.submit(future, run)
         return future
 
     def close(self) -> None:
         """Let the threads go; what has not begun never does."""
-        for pool in [*self._at.values(), *([self._io] if self._io else [])]:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for workers in self._at.values():
+            workers.close()
+        if self._io is not None:
+            self._io.shutdown(wait=False, cancel_futures=True)
 
 
 def in_loop(work: Coroutine[Any, Any, Any], submitted: set[Future[Any]]) -> StepFuture:

@@ -20,13 +20,13 @@ from .errors import (
     UsageError,
 )
 from .eviction import evictable
-from .fingerprints import fingerprint, source_of
+from .fingerprints import fingerprint, readable, source_of
 from .flows import Flow, Options
 from .handles import Handle
 from .ids import new_exec_id
 from .journal import Halt
 from .location import check_format, current_store, is_trusted, prepare
-from .notices import failure_lines, say
+from .notices import failure_lines, resume_line, say
 from .ownership import Claimed, State, claim
 from .previews import preview, preview_line
 from .reading import Reading
@@ -90,7 +90,7 @@ def _run_sync(run: Run, handle: Handle) -> None:
     try:
         outcome: Outcome = drive(engine.run(run.flow.function, run.args, run.kwargs or {}))
     except BaseException as e:
-        raise _left(engine, e) from (e.__cause__ if isinstance(e, Halt) else None)
+        raise _left(engine, e) from None
     _settle(run, handle, engine, outcome)
 
 
@@ -110,7 +110,7 @@ async def _run_async(run: Run, handle: Handle) -> None:
     try:
         outcome: Outcome = await drive_async(engine.run(run.flow.function, run.args, run.kwargs or {}))
     except BaseException as e:
-        raise _left(engine, e) from (e.__cause__ if isinstance(e, Halt) else None)
+        raise _left(engine, e) from None
     _settle(run, handle, engine, outcome)
 
 
@@ -121,15 +121,18 @@ def _left(engine: Engine, error: BaseException) -> BaseException:
             engine.interrupt(type(error.error).__name__)  # a divergence: the journal itself stands
         else:
             engine.abandon()
+        error.error.add_note(resume_line(engine.store, engine.exec_id))
         return error.error
     engine.interrupt(f"{type(error).__name__}: {error}".rstrip(": "))
+    say(f"kitaru: {engine.exec_id} was interrupted; what had finished is recorded")
+    say(resume_line(engine.store, engine.exec_id))
     return error
 
 
 def _settle(run: Run, handle: Handle, engine: Engine, outcome: Outcome) -> None:
     handle.tally = engine.tally
     for name, parts in engine.tally.changed.items():
-        what = f" ({', '.join(parts[:3])})" if parts else ""
+        what = f" ({', '.join(readable(part) for part in parts[:3])})" if parts else ""
         say(f"kitaru: the code of {name} has changed{what}; its recorded outputs were reused")
     if outcome.error is None:
         handle.settle("completed", outcome.value)
@@ -171,6 +174,8 @@ def _open(run: Run, handle: Handle) -> Engine | None:
                 f"{handle.exec_id} is an execution of the flow {state.begun.flow}, not of {of.name}: "
                 "choose another exec_id"
             )
+        if begin is None or options.inputs == "recorded":
+            _check_parameters(handle.exec_id, of, state.begun)
         if begin is not None and options.inputs != "recorded" and state.begun.inputs != begin.inputs:
             raise InputsDifferError(_differ(handle.exec_id, state.begun, begin))
 
@@ -206,6 +211,22 @@ def _open(run: Run, handle: Handle) -> Engine | None:
     except BaseException:
         _refuse(claimed)
         raise
+
+
+def _check_parameters(exec_id: str, of: Flow[..., Any], begun: Begun) -> None:
+    """The flow as it is now must be able to take the inputs that are recorded."""
+    recorded = [name for name, _ in begun.arguments]
+    missing = [
+        p.name
+        for p in of.signature.signature.parameters.values()
+        if p.default is p.empty and p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD} and p.name not in recorded
+    ]
+    if missing:
+        raise InputsDifferError(
+            f"{exec_id} was begun with {', '.join(recorded) or 'no inputs'}, and {of.name} now needs "
+            f"{', '.join(missing)} as well: give {'it a default' if len(missing) == 1 else 'them defaults'}, or begin "
+            "a new execution"
+        )
 
 
 def _refuse(claimed: Claimed) -> None:

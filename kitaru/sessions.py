@@ -40,6 +40,7 @@ class _Cell:
     is_async = False
     retries = 0
     timeout = None
+    parameters = ()  # what a cell changes in place is seen by the notebook
     lenient = True
 
     def __init__(self, name: str, text: str | None, type: str | None) -> None:  # noqa: A002 - as in `checkpoint`
@@ -83,6 +84,7 @@ class SessionStep:
     def enter(self) -> None:
         """From here to `exit`, steps and flows that this context calls nest under this step."""
         self._frame.enter()
+        self._frame.awaits = True
         self._token = current.set(self._frame)
 
     def exit(self) -> None:
@@ -241,6 +243,8 @@ class Session:
         begun = claimed.state.begun or begin
         engine = Engine(store, claimed, begun, settings=Settings(), clock=SYSTEM, code=code, say=say)
         engine.skip_ordinals()
+        if claimed.beat is not None:
+            claimed.beat.report_now()  # a person asks for `last` as soon as a step has run
         self._engine, self.exec_id = engine, exec_id
         atexit.register(self.close)
         return engine

@@ -114,6 +114,11 @@ class Step(Generic[P, R]):
 
     lenient = False
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of what it takes."""
+        return tuple(self.signature.signature.parameters)
+
     def code(self) -> Fingerprint:
         """The fingerprint of its body."""
         from .fingerprints import fingerprint
@@ -146,7 +151,7 @@ class Step(Generic[P, R]):
         pools = frame.engine.pools
         if not self.is_async:
             return pools.submit(frame, functools.partial(drive, steps))
-        if _running_loop():
+        if frame.awaits and _running_loop():
             return in_loop(drive_async(steps), frame.submitted)
         return pools.submit(frame, lambda: _run_coroutine(drive_async(steps)))
 

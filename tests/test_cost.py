@@ -1,4 +1,7 @@
-"""What a step costs in requests and bytes. Counted, never timed: `benchmarks/` has the times."""
+"""What a step costs in requests and bytes. Counted, never timed: `benchmarks/` has the times.
+
+By the manual clock no step ever runs for longer than a moment: on a busy machine its started record would go up alone.
+"""
 
 from __future__ import annotations
 
@@ -108,14 +111,15 @@ def segments(store, exec_id):
     return [len(store.get(e.key)) for e in store.list(journal_key(exec_id))]
 
 
-def test_a_step_is_one_put_and_no_other_request(anywhere, connected):
+def test_a_step_is_one_put_and_no_other_request(anywhere, connected, timed):
     store = connected(FaultyStore(anywhere))
-    chain.run(1)  # finds the format, probes the store
+    run = timed(chain).run
+    run(1)  # finds the format, probes the store
     del store.log[:]
-    chain.run(1)
+    run(1)
     one = on_its_path(store)
     del store.log[:]
-    chain.run(11)
+    run(11)
     eleven = on_its_path(store)
     assert {o.method for o in eleven} == {"put_if_absent"}, "no GET and no LIST, of the whole run"
     assert all("/journal/" in o.key for o in eleven)
@@ -123,13 +127,13 @@ def test_a_step_is_one_put_and_no_other_request(anywhere, connected):
     assert len(one) == 3  # begun with the claim; the step; the end with the release
 
 
-def test_a_step_that_runs_in_a_worker_is_at_most_one_put(connected):
+def test_a_step_that_runs_in_a_worker_is_at_most_one_put(connected, timed):
     @flow
     def fan():
         return len([f.result() for f in small.map([KB] * 20, range(20))])
 
     store = connected(FaultyStore(MemoryStore()))
-    fan.run()
+    timed(fan).run()
     assert journal_puts(store) <= 22
 
 
@@ -142,16 +146,16 @@ def test_a_thousand_concurrent_steps_share_their_puts(connected):
     assert not store.count("get", "list")
 
 
-def test_a_kilobyte_in_and_out_is_recorded_once(connected):
+def test_a_kilobyte_in_and_out_is_recorded_once(connected, timed):
     """The input stands in the journal as the output of the step before; the output travels with its preview."""
     store = connected(MemoryStore())
-    sizes = segments(store, chain.run(30).exec_id)
+    sizes = segments(store, timed(chain).run(30).exec_id)
     assert max(sizes[10:-1]) <= 2200
 
 
-def test_nothing_grows_with_history(connected):
+def test_nothing_grows_with_history(connected, timed):
     store = connected(MemoryStore())
-    sizes = segments(store, chain.run(1000).exec_id)
+    sizes = segments(store, timed(chain).run(1000).exec_id)
     assert len(sizes) == 1002
     assert abs(sizes[999] - sizes[10]) <= 32  # the numbers in it have more digits
 
@@ -170,7 +174,7 @@ def test_the_same_value_a_thousand_times_is_stored_once(connected):
 
     exec_id = again.run(100).exec_id
     assert sum("blobs/" in o.key for o in store.log) == 1
-    assert max(segments(store, exec_id)) < 1024
+    assert max(segments(store, exec_id)) < 1536  # the closure's text counts as an argument: its digest and preview too
 
 
 def test_opening_a_thousand_finished_steps_takes_a_handful_of_requests(connected):
@@ -183,19 +187,19 @@ def test_opening_a_thousand_finished_steps_takes_a_handful_of_requests(connected
     assert store.count("get") + store.count("list") <= 8
 
 
-def test_a_reused_step_sends_nothing(connected):
+def test_a_reused_step_sends_nothing(connected, timed):
     store = connected(FaultyStore(MemoryStore()))
     with pytest.raises(RuntimeError):
-        stops.options(exec_id="short").run(10)
+        timed(stops, exec_id="short").run(10)
     del store.log[:]
     with pytest.raises(RuntimeError):
-        stops.options(exec_id="short").run(10)
+        timed(stops, exec_id="short").run(10)
     few = store.count("get", "list"), journal_puts(store)
     with pytest.raises(RuntimeError):
-        stops.options(exec_id="long").run(300)
+        timed(stops, exec_id="long").run(300)
     del store.log[:]
     with pytest.raises(RuntimeError):
-        stops.options(exec_id="long").run(300)
+        timed(stops, exec_id="long").run(300)
     many = store.count("get", "list"), journal_puts(store)
     assert many[1] == few[1]
     assert many[0] - few[0] <= 2  # its pack

@@ -14,7 +14,7 @@ import click
 from .. import __version__
 from ..client import Artifact, Checkpoint, ExecutionStatus, KitaruClient
 from ..errors import ExecutionSuspended, KitaruError
-from ..location import check_format
+from ..location import check_format, check_there
 from ..notices import address_of, say
 from . import completion, documents
 from .text import block, duration
@@ -32,9 +32,14 @@ class Settings:
     json: bool = False
     traceback: bool = False
 
-    def client(self) -> KitaruClient:
-        """The executions of the store that was named; one that a newer Kitaru wrote is refused."""
+    def client(self, *, writes: bool = False) -> KitaruClient:
+        """The executions of the store that was named; one that a newer Kitaru wrote is refused.
+
+        A folder that was named and is not there is a mistake, unless the command `writes`, which makes it.
+        """
         client = KitaruClient(self.store)
+        if not writes and (self.store is not None or os.environ.get("KITARU_STORE")):
+            check_there(client.store)
         check_format(client.store)
         return client
 
@@ -81,6 +86,15 @@ def _common(command: F) -> F:
 class _App(click.Group):
     """A group whose commands end with the exit codes of Kitaru's errors."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as e:
+            if not _output_is_lost():
+                raise
+            say(f"kitaru: could not write the output: {e.strerror or e}")
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         settings = ctx.ensure_object(Settings)
         try:
@@ -95,11 +109,25 @@ class _App(click.Group):
         except KeyboardInterrupt:
             ctx.exit(130)
         except BrokenPipeError:
-            # Whoever read has seen enough; the interpreter must not stumble over the rest when it ends.
-            if sys.__stdout__ is not None:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+            _drop_output()  # whoever read has seen enough
             ctx.exit(141)
         return result
+
+
+def _output_is_lost() -> bool:
+    """Whether what could not be done was to write the output: what remains of it cannot be written either."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """The interpreter must not stumble over the rest when it ends."""
+    if sys.__stdout__ is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
 
 
 def _explain(error: KitaruError, settings: Settings) -> None:
@@ -176,7 +204,7 @@ def show(settings: Settings, ref: str, full: bool) -> None:
 
     REF is what a failure prints, or a short form of it: `last`, `last-failed`, `audit-7f3c`, `audit-7f3c:classify#2`,
     `classify#2.in.package`, `@3`, `audit-7f3c:report`, `audit-7f3c:result`. In a pipe a value stands alone, without a
-    heading. Nothing recorded is run or unpickled.
+    heading, and text and bytes are as they were recorded. Nothing recorded is run or unpickled.
     """
     found = settings.client().look_up(ref)
     if settings.json:
@@ -371,7 +399,7 @@ def demo(settings: Settings, limit: int, kill_at: int) -> None:
     """
     from ..demo.show import Facts, perform
 
-    client, screen = settings.client(), _screen()
+    client, screen = settings.client(writes=True), _screen()
 
     def tell(moment: str, facts: Facts) -> None:
         if not settings.json:

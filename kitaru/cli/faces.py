@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..client import Artifact, Checkpoint, Execution, Summary
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Screen"]
 
-_MOST_ROWS, _MOST_LINES, _MOST_CHARACTERS = 200, 200, 20_000
+_MOST_ROWS, _SHOWN_ROWS, _MOST_LINES, _MOST_CHARACTERS = 60, 20, 200, 20_000
 _STYLES = {
     "completed": "green",
     "failed": "red",
@@ -43,7 +44,7 @@ class Screen:
 
     On a terminal it has colours and its width, and long things are cut with a word on how to see all. In a pipe
     everything is plain, in full, and as wide as it is. What is printed never passes for markup, and holds no control
-    characters but line breaks.
+    characters but line breaks; only a value in a pipe, of text or bytes alone, is as it was recorded.
     """
 
     def __init__(self, *, full: bool = False, now: float) -> None:
@@ -89,6 +90,9 @@ class Screen:
 
     def _table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, head: bool = True) -> None:
         """Rows of single lines. A column named "status" has colours; one that ends with ">" is aligned to the right."""
+        if not self.cuts:  # nothing has to fit: a layout that negotiates widths takes a second for a thousand rows
+            self._stream.writelines(f"{text}\n" for text in _lined_up(columns, rows, head=head))
+            return
         from rich.table import Table
         from rich.text import Text
 
@@ -183,22 +187,22 @@ class Screen:
         if not ordered:
             return
         self._heading(f"{len(ordered):,} checkpoint{'s' if len(ordered) > 1 else ''}")
-        shown = ordered[:_MOST_ROWS] if self.cuts else ordered
-        self._table(
-            ("@>", "checkpoint", "status", "took>", "tries>", "output"),
-            [
-                (
-                    str(c.index),
-                    f"{'  ' * (len(c.path) - 1)}{c.path[-1]}",
-                    "superseded" if c.superseded else c.status,
-                    "reused" if c.reused_from else duration(c.took) if c.ended is not None else "",
-                    str(c.attempts) if c.attempts > 1 else "",
-                    _outcome(c),
-                )
-                for c in shown
-            ],
-        )
-        self._rest(f"{len(ordered) - len(shown):,} more checkpoints" if len(shown) < len(ordered) else "")
+        left_out = len(ordered) - 2 * _SHOWN_ROWS if self.cuts and len(ordered) > _MOST_ROWS else 0
+        rows = [
+            (
+                str(c.index),
+                f"{'  ' * (len(c.path) - 1)}{c.path[-1]}",
+                "superseded" if c.superseded else c.status,
+                "reused" if c.reused_from else duration(c.took) if c.ended is not None else "",
+                str(c.attempts) if c.attempts > 1 else "",
+                _outcome(c),
+            )
+            for c in (ordered[:_SHOWN_ROWS] + ordered[-_SHOWN_ROWS:] if left_out else ordered)
+        ]
+        if left_out:
+            rows.insert(_SHOWN_ROWS, ("…", f"{left_out:,} more", "", "", "", ""))
+        self._table(("@>", "checkpoint", "status", "took>", "tries>", "output"), rows)
+        self._rest(f"{left_out:,} checkpoints in the middle are left out" if left_out else "")
 
     def _rest(self, what: str) -> None:
         if what:
@@ -242,7 +246,11 @@ class Screen:
     # ------------------------------------------------------------ a value
 
     def value(self, a: Artifact) -> None:
-        """A value in full. In a pipe it stands alone."""
+        """A value in full. In a pipe it stands alone, and text and bytes are as they were recorded."""
+        if not self.terminal and (raw := _raw(a)) is not None:
+            self._stream.flush()
+            self._stream.buffer.write(raw)
+            return
         if self.terminal:
             kind = f"{a.kind}{f', {a.type}' if a.type else ''}"
             self._show(f"{line(a.name)}  {line(preview_line(a.preview, 60))}", "bold")
@@ -252,6 +260,12 @@ class Screen:
                 f"{preview_line(a.preview, 300)}\npickled in whole or in part: loading it would run code, so what is "
                 f"pickled stands here as its size. In Python: kitaru.load({a.address!r})"
             )
+        elif a.kind == "bytes":
+            self.say(
+                f"{preview_line(a.preview, 300)}\nbytes are not printed on a terminal: kitaru show "
+                f"{quoted(a.address)} > FILE"
+            )
+            return
         self._long(_readable(a.to_json()))
 
     # ------------------------------------------------------------ a log
@@ -317,6 +331,39 @@ def _short(value: Any) -> str:
 
 def _logged(data: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={_short(value)}" for key, value in data.items())
+
+
+def _lined_up(columns: Sequence[str], rows: Iterable[Sequence[str]], *, head: bool) -> Iterator[str]:
+    """Rows as lines whose columns stand below each other, each as wide as it needs."""
+    table = [[name.rstrip(">") for name in columns]] if head else []
+    table += [[line(cell) for cell in row] for row in rows]
+    widths = [max(map(_cells, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        parts = []
+        for name, cell, width in zip(columns, row, widths, strict=True):
+            fill = " " * (width - _cells(cell))
+            parts.append(fill + cell if name.endswith(">") else cell + fill)
+        yield "  ".join(parts).rstrip()
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def _raw(a: Artifact) -> bytes | None:
+    """What a value of text or bytes alone consists of; None for any other."""
+    if a.kind not in {"text", "bytes"}:
+        return None
+    match a.to_json():
+        case str(text):
+            return text.encode("utf-8", "surrogatepass")
+        case {"$str": [{"$bytes": str(data)}]} | {"$bytes": str(data)}:
+            return bytes.fromhex(data)
+    return None
 
 
 def _readable(plain: Any) -> str:

@@ -13,7 +13,7 @@ from ..client import Execution, KitaruClient
 from ..engine import Tally
 from ..failures import Failure, record
 from ..location import connect
-from ..notices import address_of, say
+from ..notices import say
 from ..previews import preview
 
 __all__ = ["Outcome", "resume"]
@@ -75,15 +75,9 @@ def resume(client: KitaruClient, name: str, *, quiet: bool, retry: bool = False,
     here = os.getcwd()
     if here not in sys.path:  # as `python -m` does: a flow's module may lie here
         sys.path.insert(0, here)
-    try:
-        with _away() if quiet else _as_it_is():
-            go_on = client.executions.retry if retry else client.executions.resume
-            handle = go_on(exec_id, raises=False, **options)
-    except (KeyboardInterrupt, SystemExit) as left:
-        what = "interrupted" if isinstance(left, KeyboardInterrupt) else f"left with {left.code}"
-        say(f"kitaru: {exec_id} was {what}; what had finished is recorded")
-        say(f"kitaru: resume  kitaru resume {address_of(store, exec_id)}")
-        raise
+    with _away() if quiet else _as_it_is():
+        go_on = client.executions.retry if retry else client.executions.resume
+        handle = go_on(exec_id, raises=False, **options)
     outcome = Outcome(client.open(store, exec_id), handle.status, handle.tally, found[0] if found else "")
     try:
         outcome.result = preview(handle.get())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import types
 from typing import Any, Literal, NamedTuple
 
 import ormsgpack
@@ -80,6 +81,13 @@ def encode(value: Any, *, place: str = "output", otherwise: Otherwise = "pickle"
 
 def unrecordable(part: Any, place: str) -> UnrecordableValueError:
     """The error that names a part without a data form."""
+    if type(part) is types.CoroutineType:
+        part.close()
+        return UnrecordableValueError(f"{shortened(place)} is the coroutine {part.__qualname__}, which has not run: await it")
+    if type(part) in {types.GeneratorType, types.AsyncGeneratorType}:
+        return UnrecordableValueError(
+            f"{shortened(place)} is the generator {part.__qualname__}, which cannot be recorded: return the list of what it gives"
+        )
     return UnrecordableValueError(
         f"{shortened(place)} is a {name_of(type(part))}, which cannot be recorded. Give plain data instead "
         "(text, numbers, lists, dicts, dataclasses, pydantic models), leave it out, or hand on what it "

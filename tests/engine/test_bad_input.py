@@ -30,8 +30,8 @@ def closed_socket():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: (n for n in "ab"), "bad#1.output is a builtins:generator"),
-        (lambda: {"rows": [1, (n for n in "ab")]}, 'bad#1.output["rows"][1] is a builtins:generator'),
+        (lambda: (n for n in "ab"), "bad#1.output is the generator"),
+        (lambda: {"rows": [1, (n for n in "ab")]}, 'bad#1.output["rows"][1] is the generator'),
         (lambda: threading.Lock(), "bad#1.output is a _thread:lock"),
         (lambda: Box([threading.Lock()]), "bad#1.output.content[0] is a _thread:lock"),
         (lambda: (1, closed_socket()), "bad#1.output[1] is a socket:socket"),
