@@ -37,6 +37,7 @@ class Frame:
     __slots__ = (
         "awaits",
         "body",
+        "claims",
         "closed",
         "counts",
         "depth",
@@ -56,6 +57,7 @@ class Frame:
         self.counts: dict[Any, int] = {}
         self.handed: list[tuple[str, Id]] = []  # failures that this body was handed, by lane
         self.submitted: set[Future[Any]] = set()  # steps that this body submitted, and that have not ended
+        self.claims: set[Id] = set()  # records that calls of this body, and of bodies inside it, have taken
         self.closed: str | None = None
         self.awaits = False  # it runs in an event loop, and can await
         self.thread = 0
@@ -92,11 +94,20 @@ class Frame:
                 )
             at = at.up
 
-    def hand(self, error: BaseException) -> None:
-        """This body is handed a recorded failure."""
+    def hand(self, error: BaseException, lane: str | None = None) -> None:
+        """This body is handed a recorded failure: here, and in the `lane` that made the call, which may gather it."""
         rid = tag_of(error, self.engine.exec_id)
         if rid is not None:
-            self.handed.append((self.lane(), rid))
+            with self.engine.lock:
+                here = self.lane()
+                self.handed += [(each, rid) for each in {here, here if lane is None else lane}]
+
+    def claim(self, rid: Id) -> None:
+        """A call of this body took a record, for the attempts around it as well: a retry gives it back."""
+        at: Frame | None = self
+        while at is not None:
+            at.claims.add(rid)
+            at = at.up
 
 
 current: ContextVar[Frame | None] = ContextVar("kitaru_frame", default=None)
@@ -129,6 +140,7 @@ def passed_on(error: BaseException, exec_id: str) -> tuple[Id, ...]:
         rid = tag_of(e, exec_id)
         if rid is not None:
             out[rid] = None
+            continue  # what that step's failure came from is on its own record
         todo += [x for x in (e.__cause__, e.__context__) if x is not None]
         if isinstance(e, BaseExceptionGroup):
             todo += e.exceptions

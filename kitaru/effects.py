@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Effect", "Outcome", "Steps", "drive", "drive_async"]
+__all__ = ["Effect", "Outcome", "Raised", "Steps", "drive", "drive_async"]
 
 
 @dataclass(slots=True)
@@ -19,6 +19,13 @@ class Outcome:
     value: Any = None
     error: Exception | None = None
     took: float = 0.0
+
+
+@dataclass(slots=True)
+class Raised:
+    """What a generator returns in place of raising: a body's `StopIteration` cannot leave a generator as itself."""
+
+    error: BaseException
 
 
 class Effect(Protocol):
@@ -39,9 +46,12 @@ def drive(steps: Steps) -> Any:
         while True:
             result = steps.send(result).run()
     except StopIteration as end:
-        return end.value
+        ended = end.value
     finally:
         steps.close()
+    if isinstance(ended, Raised):
+        raise ended.error
+    return ended
 
 
 async def drive_async(steps: Steps) -> Any:
@@ -51,6 +61,9 @@ async def drive_async(steps: Steps) -> Any:
         while True:
             result = await steps.send(result).arun()
     except StopIteration as end:
-        return end.value
+        ended = end.value
     finally:
         steps.close()
+    if isinstance(ended, Raised):
+        raise ended.error
+    return ended

@@ -20,11 +20,12 @@ from . import codecs
 from .clock import Clock
 from .codecs.spans import part_digests
 from .context import IN_ORDER, Frame, current, passed_on, tagged
-from .effects import Outcome, Steps
+from .effects import Outcome, Raised, Steps
 from .errors import (
     CorruptionError,
     KeyMissingError,
     KitaruDivergenceError,
+    KitaruError,
     StepTimeoutError,
     StoreError,
     UnrecordableValueError,
@@ -145,6 +146,27 @@ class _Upload:
 
         futures = [self.recorder.pools.io.submit(self.recorder.put_blob, *b) for b in self.blobs]
         await asyncio.gather(*map(asyncio.wrap_future, futures))
+
+
+@dataclass(slots=True)
+class _Load:
+    """Recorded values again. What keeps them from being read is no failure of the step: no `except` may swallow it."""
+
+    recorder: Recorder
+    values: tuple[Value, ...]
+
+    def run(self) -> tuple[Any, ...]:
+        try:
+            return tuple(self.recorder.load(value) for value in self.values)
+        except KitaruError as e:
+            raise self.recorder.stop(e) from e
+
+    async def arun(self) -> tuple[Any, ...]:
+        if not any(self.recorder.is_far(value) for value in self.values):
+            return self.run()
+        import asyncio
+
+        return await asyncio.to_thread(self.run)
 
 
 @dataclass(slots=True)
@@ -301,7 +323,10 @@ def _blob_key(digest: bytes) -> str:
 class Recorder:
     """The values of one execution: which of them stand in its journal or in blobs already, and new ones."""
 
-    def __init__(self, store: Store, pools: Pools, script: str | None, journal: Journal) -> None:
+    def __init__(
+        self, store: Store, pools: Pools, script: str | None, journal: Journal, stop: Callable[[KitaruError], Halt]
+    ) -> None:
+        self.stop = stop
         self.store, self.pools, self.script, self.journal = store, pools, script, journal
         self.trusted = is_trusted(store)
         self._known: dict[bytes, Value] = {}
@@ -344,11 +369,20 @@ class Recorder:
         self.journal.insist(lambda: self.store.put_if_absent(key, data), key)
         self._uploaded.add(digest)
 
+    def is_far(self, value: Value) -> bool:
+        """Whether reading it takes a request."""
+        known = self._known.get(value.digest, value)
+        return value.data is None and known.data is None
+
     def load(self, value: Value) -> Any:
-        """The value again, as a fresh object."""
+        """The value again, as a fresh object. A store that does not answer is asked again, as for a write."""
         known = self._known.get(value.digest)
         data = known.data if known is not None else None
-        return read_value(self.store, value, trusted=self.trusted, script=self.script, data=data)
+
+        def read() -> Any:
+            return read_value(self.store, value, trusted=self.trusted, script=self.script, data=data)
+
+        return self.journal.insist(read, f"blob {value.digest.hex()}") if self.is_far(value) else read()
 
     def warn_opaque(self, step: str, kind: str) -> None:
         """Say once that a value was pickled where reading it back will need the user's trust."""
@@ -406,10 +440,10 @@ class Engine:
         self.settings, self.clock, self.say = settings, clock, say
         self.tally = Tally()
         follow()
-        self.pools = Pools(settings.max_workers)
-        self.recorder = Recorder(store, self.pools, begun.script, self.journal)
+        self.pools = Pools(settings.max_workers, self.leave)
+        self.recorder = Recorder(store, self.pools, begun.script, self.journal, self._stop)
         self._heartbeat = claimed.heartbeat
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._codes: dict[Definition, Fingerprint] = {}
         self._parts: dict[bytes, Mapping[str, str]] = {}  # codes whose source stands in the journal
         self._took: dict[Id, float] = {}
@@ -419,6 +453,8 @@ class Engine:
         self._view = View()
         self._records: list[Record] = []  # for the lineage at the end; they share their values with what is known
         self._done: set[tuple[Any, ...]] = set()  # saves and logs that stand in the journal
+        self._beside: dict[tuple[Any, ...], int] = {}  # how many of them side tasks of the flow's body made, by content
+        self._stopped: BaseException | None = None
         for segment in claimed.reading.segments:
             self._key = self._key or segment.nonce
             for r in segment.records:
@@ -439,15 +475,36 @@ class Engine:
         self._view.add(r)
         self.recorder.learn(r)
         if isinstance(r, Saved):
-            self._done.add(("save", r.record, r.name, r.ordinal))
+            self._done.add((r.record, "save", r.name, r.ordinal))
+            if r.record is None and r.ordinal <= 0:
+                key: tuple[Any, ...] = ("save", r.name, r.value.digest)
+                self._beside[key] = self._beside.get(key, 0) + 1
         elif isinstance(r, Logged):
-            self._done.add(("log", r.record, r.ordinal))
+            self._done.add((r.record, "log", r.ordinal))
+            if r.record is None and r.ordinal <= 0:
+                key = ("log", repr(dict(r.data)))
+                self._beside[key] = self._beside.get(key, 0) + 1
         elif isinstance(r, Started) and r.parts is not None:
             self._parts[r.own_code] = r.parts
         elif isinstance(r, Ended):
             self._took[r.id] = r.took
         elif isinstance(r, Release):
             self._released = r.status
+
+    def _stop(self, error: KitaruError) -> Halt:
+        """This run goes no further, whoever swallows what is raised."""
+        halt = Halt(error)
+        self.leave(halt)
+        return halt
+
+    def leave(self, error: BaseException) -> None:
+        """Something left a body that is no failure of it: the flow cannot end as if nothing had happened."""
+        if self._stopped is None and type(error).__name__ != "CancelledError":
+            self._stopped = error
+
+    def _go_on(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
 
     def _write(self, r: Record, size: int = 0) -> int:
         """Add a record to the journal and to what is known, in one order. With the lock held."""
@@ -481,12 +538,13 @@ class Engine:
         `anew`: a person asks for it to run, whatever is recorded.
         """
         frame.check_open()
+        self._go_on()
         encoded = [
             (name, v, codecs.encode(v, place=f"{step.name}.in.{name}", otherwise="refer")) for name, v in arguments
         ]
         inputs = tuple((name, e.digest) for name, _, e in encoded)
         code = self.code_of(step)
-        with self._lock:
+        with self.lock:
             lane = frame.lane()
             ordinal = frame.next(step.name) if lane == IN_ORDER else None
             call = Call(frame.body, step.name, ordinal, inputs)
@@ -495,16 +553,18 @@ class Engine:
                 d = self._drift(call, d, encoded)
             if d.record is not None:
                 self._claimed.add(d.record.id)
+                frame.claim(d.record.id)
             if d.own and d.record is not None:
                 rid = d.record.id
             else:
                 rid = (self.exec_id, self._next)
                 self._next += 1
                 self._claimed.add(rid)
+                frame.claim(rid)
             label = self._label(frame, step.name, ordinal, rid)
             past = tuple(q for ln, q in frame.handed if lane in (IN_ORDER, ln)) if frame.handed else ()
             if past and not (d.own and d.do == "reuse"):
-                frame.handed = [x for x in frame.handed if x[1] not in past]  # it is recorded
+                frame.handed[:] = [x for x in frame.handed if x[1] not in past]  # it is recorded
             blobs: list[tuple[bytes, bytes]] = []
             taken_up = d.record.start if d.own and d.record is not None else None
             if d.do == "reuse" and d.own and taken_up is not None:
@@ -543,7 +603,8 @@ class Engine:
         changeable = [
             (name, v, e.digest)
             for name, v, e in encoded
-            if d.do == "run" and name in step.parameters and type(v) not in _FIXED and e.kind == "data" and len(e.data) <= _COMPARED
+            if d.do == "run" and name in step.parameters and type(v) not in _FIXED
+            if e.kind == "data" and len(e.data) <= _COMPARED
         ]
         return _Made(step, frame, lane, args, kwargs, d, rid, label, started, blobs, changeable)
 
@@ -565,7 +626,7 @@ class Engine:
             return d  # it was in flight: it is taken up, with what it is called with now
         what = f"{call.name}#{call.ordinal} of {self.exec_id} is called with other inputs than were recorded ({text})"
         if self.settings.on_drift == "error":
-            raise Halt(
+            raise self._stop(
                 KitaruDivergenceError(
                     f"{what}. Nothing but a clock or a random number in the caller can have moved: put it in a step, "
                     'or resume with on_drift="reuse" or "rerun"'
@@ -600,12 +661,14 @@ class Engine:
         d, step, rid = made.decision, made.step, made.rid
         top = made.frame.record is None
         if d.do == "reuse":
-            return self._recorded(made, top)
+            return (yield from self._recorded(made, top))
         started = made.started
         if made.blobs:
             yield _Upload(self.recorder, made.blobs)
-            with self._lock:
+            with self.lock:
+                made.frame.check_open()
                 self._write(started, _size(started.arguments))
+                made.label = self._label(made.frame, step.name, started.ordinal, rid)  # now it has its number
         code = self.code_of(step).digest
         body = Body(code, rid if d.own else d.instead or NOWHERE, d.counterpart, d.own, d.settled)
         if top:
@@ -629,17 +692,23 @@ class Engine:
                     error = e
             if blobs:
                 yield _Upload(self.recorder, blobs)
-            made.frame.check_open()
             if error is None:
-                self._warn_of_changes(made)
-                with self._lock:
+                changes = self._changes(made)
+                with self.lock:
+                    made.frame.check_open()
                     ended = Ended(rid, True, values, (), outcome.took, self.clock.time())
                     ticket = self._write(ended, _size(values))
                 yield _Durable(self.journal, ticket)
+                for name in changes:
+                    warn(
+                        f"{made.label} changed its argument {name} in place. A resume gives back what a step returned "
+                        "and does not run it, so that change would be missing: change a copy, and return that"
+                    )
                 return outcome.value
             again = tries < step.retries and not isinstance(error, (UnrecordableValueError, UsageError))
             failure = record(error).to_wire()
-            with self._lock:
+            with self.lock:
+                made.frame.check_open()
                 # One exception object may be raised by several steps: what counts is what happened inside of this one.
                 because = tuple(q for q in passed_on(error, self.exec_id) if rid in self._view.around(q))
                 ended = Ended(rid, False, failure, because, outcome.took, self.clock.time(), again)
@@ -647,37 +716,37 @@ class Engine:
             if not again:
                 yield _Durable(self.journal, ticket)
                 self._failed[rid] = next((self._failed[q] for q in because if q in self._failed), made.label)
-                raise tagged(error, rid)
+                return Raised(tagged(error, rid))
             tries += 1
             yield _Sleep(self.clock, _backoff(tries))
             made.frame.check_open()
-            body = self._begin_again(replace(started, attempt=started.attempt + tries, at=self.clock.time()), body)
+            again_started = replace(started, attempt=started.attempt + tries, at=self.clock.time())
+            body = self._begin_again(again_started, body, frame.claims)
 
-    def _warn_of_changes(self, made: _Made) -> None:
-        """What a step does to its arguments is not recorded: the first run is the time to say so."""
+    def _changes(self, made: _Made) -> list[str]:
+        """The arguments that the body changed in place: what a step does to them is not recorded."""
+        out = []
         for name, value, digest in made.changeable:
             try:
                 now = codecs.encode(value, place=f"{made.label}.in.{name}", otherwise="refer").digest
             except UnrecordableValueError:
                 now = b""
             if now != digest:
-                warn(
-                    f"{made.label} changed its argument {name} in place. A resume gives back what a step returned and "
-                    "does not run it, so that change would be missing: return the changed value, and change a copy"
-                )
+                out.append(name)
+        return out
 
-    def _begin_again(self, started: Started, body: Body) -> Body:
-        """A retry is a resume of this one record: what finished inside it is found again."""
+    def _begin_again(self, started: Started, body: Body, claims: set[Id]) -> Body:
+        """A retry is a resume of this one record: what finished inside it is found again, and what it took is free."""
         rid = started.id
-        with self._lock:
+        with self.lock:
             self._write(started)
             self._view.inherit()
             self._own_cut = cut(self._view)
-            self._claimed -= {p.id for p in self._view.walk(rid)}
+            self._claimed -= {p.id for p in self._view.walk(rid)} | claims
             self._claimed |= self._view.claimed()
         return replace(body, own=rid, own_settled=True)
 
-    def _recorded(self, made: _Made, top: bool) -> Any:
+    def _recorded(self, made: _Made, top: bool) -> Steps:
         """The recorded output, or the recorded failure raised again as its own type."""
         d = made.decision
         assert d.record is not None
@@ -686,10 +755,11 @@ class Engine:
             self.tally.saved += self._took.get(d.record.id, 0.0)
         if d.how != "edited" and not d.record.ok:
             self._failed[made.rid] = made.label
-            raise tagged(raise_again(Failure.from_wire(d.value), script=self.begun.script), made.rid)
+            return Raised(tagged(raise_again(Failure.from_wire(d.value), script=self.begun.script), made.rid))
+        values = yield _Load(self.recorder, tuple(value for _, value in d.value))
         if made.step.outputs is None and len(d.value) == 1 and d.value[0][0] == "output":
-            return self.recorder.load(d.value[0][1])
-        return tuple(self.recorder.load(value) for _, value in d.value)
+            return values[0]
+        return values
 
     def failed_at(self, error: BaseException) -> str | None:
         """The step that a failure of the flow came from; None where it is the flow's own."""
@@ -738,30 +808,51 @@ class Engine:
         frame.check_open()
         encoded = codecs.encode(value, place=f"{frame.label}.{name}")
         blobs: list[tuple[bytes, bytes]] = []
-        with self._lock:
-            ordinal = frame.next(("save", name))
-            if frame.record is None and ("save", None, name, ordinal) in self._done:
+        with self.lock:
+            ordinal = self._once(frame, ("save", name), encoded.digest)
+            if ordinal is None:
                 return
             held = self.recorder.value(encoded, value, blobs)
         if blobs:
             _Upload(self.recorder, blobs).run()
         self.recorder.warn_opaque(frame.label, encoded.kind)
         kind = None if kind is None else _text(kind)
-        with self._lock:
+        with self.lock:
+            frame.check_open()
             self._write(Saved(frame.record, name, ordinal, held, kind, self.clock.time()), _size(((name, held),)))
 
     def log(self, frame: Frame, data: Mapping[str, Any]) -> None:
         """`kitaru.log`: likewise."""
-        frame.check_open()
         plain = {_text(key): _plain(v) for key, v in data.items()}
-        with self._lock:
-            ordinal = frame.next("log")
-            if frame.record is None and ("log", None, ordinal) in self._done:
-                return
-            self._write(Logged(frame.record, ordinal, plain, self.clock.time()))
+        with self.lock:
+            frame.check_open()
+            ordinal = self._once(frame, ("log",), repr(plain))
+            if ordinal is not None:
+                self._write(Logged(frame.record, ordinal, plain, self.clock.time()))
+
+    def _once(self, frame: Frame, what: tuple[str, ...], content: Any) -> int | None:
+        """The ordinal of the next save or log; None where the flow's body has it recorded.
+
+        In order they are told apart by place, and in side tasks, which may come in another order, by content: those
+        have the ordinals 0, -1, … With the lock held.
+        """
+        in_order = frame.lane() == IN_ORDER
+        if in_order:
+            ordinal = frame.next(what)
+            return None if frame.record is None and (frame.record, *what, ordinal) in self._done else ordinal
+        turn = frame.next((*what, content))
+        if frame.record is None and turn <= self._beside.get((*what, content), 0):
+            return None
+        beside = sum(1 for done in self._done if done[:-1] == (frame.record, *what) and done[-1] <= 0)
+        return -beside
 
     def idempotency_key(self, frame: Frame) -> str:
-        """The same on every attempt of this step, and on no other step of any execution."""
+        """The same on every attempt of this step, and on no other step of any execution.
+
+        The step's own start is durable before the key is handed out: after a crash its number is its own.
+        """
+        frame.check_open()
+        self.journal.flush()
         text = f"{self.exec_id}/{0 if frame.record is None else frame.record[1]}".encode()
         return hashlib.sha256(self._key + text).hexdigest()[:32]
 
@@ -771,6 +862,7 @@ class Engine:
         """The flow's body, from its top to its end. Returns its `Outcome`."""
         outcome: Outcome = yield Attempt(self.frame, function, args, kwargs, None, self.clock)
         yield _Drain(self.frame, cancel=outcome.error is not None)
+        self._go_on()
         if outcome.error is None:
             outcome.error = yield from self.finish(outcome.value)
         else:
@@ -790,7 +882,7 @@ class Engine:
             yield _Upload(self.recorder, blobs)
         self.recorder.warn_opaque(self.begun.flow, encoded.kind)
         now = self.clock.time()
-        with self._lock:
+        with self.lock:
             self._write(FlowEnded(True, (), (("output", held),), now), _size((("output", held),)))
             ticket = self._write(Release("completed", "", now))
         yield _Durable(self.journal, ticket)
@@ -800,7 +892,7 @@ class Engine:
     def fail(self, error: Exception) -> Steps:
         """The flow's body raised."""
         now, failure = self.clock.time(), record(error).to_wire()
-        with self._lock:
+        with self.lock:
             self._write(FlowEnded(False, passed_on(error, self.exec_id), failure, now))
             ticket = self._write(Release("failed", "", now))
         yield _Durable(self.journal, ticket)
@@ -812,7 +904,7 @@ class Engine:
         ended = None
         try:
             if self._released is None:  # else its end was under way: nothing comes after that
-                with self._lock:
+                with self.lock:
                     self._write(Release(status, reason, self.clock.time()))
             self.journal.flush()
             ended = self._released
@@ -837,7 +929,9 @@ class Engine:
             if len(self._records) <= LINEAGE_AT_ONCE:
                 store()
             else:  # nobody waits for it but the interpreter, when it ends
-                threading.Thread(target=store, name=f"kitaru-lineage-{self.exec_id}").start()
+                later = threading.Timer(0.01, store)  # a busy thread would keep the one that returns waiting
+                later.name = f"kitaru-lineage-{self.exec_id}"
+                later.start()
 
     def _store_lineage(self, status: str) -> None:
         """Put the graph beside the journal. It is derived, and made again where it is missing: no failure is one."""

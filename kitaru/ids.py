@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 _EXEC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_NOT_IN_STEP = re.compile(r"[/:#~@.\s\x00-\x1f\x7f-\x9f]")
+_NOT_IN_STEP = re.compile(r"[/:#~@.\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NOT_IN_EXEC_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -39,7 +39,7 @@ def check_step_name(name: str) -> str:
     if not isinstance(name, str) or not name or len(name) > 200 or _NOT_IN_STEP.search(name):
         raise InvalidNameError(
             f"{name!r} cannot be the name of a step or flow: it must be 1 to 200 characters without "
-            "'/', ':', '#', '~', '@', '.', white space and control characters"
+            "'/', ':', '#', '~', '@', '.', white space, control characters and lone surrogates"
         )
     return name
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .clock import Clock
 from .errors import (
@@ -22,7 +23,7 @@ from .errors import (
 )
 from .ids import new_nonce
 from .records import Record, Release
-from .segments import Segment, journal_key, pack, pack_key, segment_digest
+from .segments import Segment, encode_record, journal_key, pack, pack_key, seal_segment, segment_digest
 from .stores.base import Store
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ PACK_AFTER = 64
 PACK_BYTES = 16 << 20
 """So many bytes of them, and they are worth a pack at once: until then they are held in memory."""
 
+GRACE = 5.0
+"""Seconds for which an append in flight is sent again after Ctrl-C or SIGTERM."""
+
 
 class Halt(BaseException):
     """This process can record nothing more in this execution. No `except Exception` of a body swallows it.
@@ -51,6 +55,27 @@ class Halt(BaseException):
     def __init__(self, error: KitaruError) -> None:
         super().__init__(error)
         self.error = error
+
+
+class _Added(NamedTuple):
+    """An encoded record on its way."""
+
+    ticket: int
+    wire: bytes
+    size: int
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One segment under way, and all that is needed to send it again."""
+
+    thread: int  # whose it is
+    n: int
+    upto: int  # the last ticket in it
+    records: list[bytes]
+    began: float
+    data: bytes | None = None  # once it may have been sent
 
 
 class Journal:
@@ -82,15 +107,16 @@ class Journal:
     ) -> None:
         self.exec_id, self.writer, self.epoch = exec_id, writer, epoch
         self.n = n
-        self.last_life = clock.monotonic()
+        self.last_written = self.last_life = clock.monotonic()
         self._store, self._clock, self._budget, self._say = store, clock, budget, say
         self.first_nonce = b""
         self._last_digest = last_digest
-        self._turn = threading.Condition()
-        self._pending: deque[tuple[Record, int]] = deque()  # added, in no segment yet; with the bytes each carries
-        self._pending_since: float | None = None
-        self._added = self._durable = 0
-        self._flying = False
+        # A plain lock for `with`: a signal cannot come between its acquiring and the block, as it can in a Condition's.
+        self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
+        self._pending: deque[_Added] = deque()  # added, and not known to be durable
+        self._durable = 0  # up to this ticket
+        self._flight: _Flight | None = None  # the one write under way
         self._released = False
         self._halted: KitaruError | None = None
         self._async_waiters: list[tuple[int, AbstractEventLoop, Future[None]]] = []
@@ -103,39 +129,53 @@ class Journal:
     # ------------------------------------------------------------ adding and waiting
 
     def add(self, record: Record, size: int = 0) -> int:
-        """Put `record` behind all others; `size` bytes of values travel in it. Gives the ticket for `wait`."""
-        with self._turn:
+        """Put `record` behind all others; `size` bytes of values travel in it. Gives the ticket for `wait`.
+
+        Raises
+        ------
+        UnrecordableValueError
+            It cannot be written: nothing was added, and others' records are not touched.
+        """
+        wire = encode_record(record, self.exec_id)
+        with self._lock:
             if self._halted:
                 raise Halt(self._halted)
             if self._released:  # a thread that its body left behind: the execution is somebody else's now
                 raise Halt(UsageError(f"{self.exec_id} has ended: what is done after its end is not recorded"))
+            ticket = self._last_ticket() + 1
+            self._pending.append(_Added(ticket, wire, size, self._clock.monotonic()))
             self._released = isinstance(record, Release)
-            if not self._pending:
-                self._pending_since = self._clock.monotonic()
-            self._pending.append((record, size))
-            self._added += 1
-            return self._added
+            return ticket
+
+    def _last_ticket(self) -> int:
+        return self._pending[-1].ticket if self._pending else self._durable
 
     def wait(self, ticket: int) -> None:
         """Return when everything up to `ticket` is durable. Raises `Halt` where it will not be."""
+        me = threading.get_ident()
         while True:
-            with self._turn:
-                while self._durable < ticket and self._flying and not self._halted:
+            with self._lock:
+                while self._durable < ticket and self._is_others(self._flight, me) and not self._halted:
                     self._turn.wait()
                 if self._durable >= ticket:
                     return
                 if self._halted:
                     raise Halt(self._halted)
-                self._flying = True  # nobody writes: we do, for everybody
-                batch = self._take()
-            self._fly(batch)
+                if self._flight is None:  # nobody writes: we do, for everybody
+                    self._flight = self._take(me)
+                flight = self._flight  # else one of ours, that a signal broke off before: it is taken up again
+            self._fly(flight)
+
+    @staticmethod
+    def _is_others(flight: _Flight | None, me: int) -> bool:
+        return flight is not None and flight.thread != me
 
     async def wait_async(self, ticket: int) -> None:
         """As `wait`, without holding up the event loop; a thread writes."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        with self._turn:
+        with self._lock:
             if self._durable >= ticket:
                 return
             if self._halted:
@@ -151,7 +191,7 @@ class Journal:
     def _drive(self) -> None:
         """Write for the coroutines, in a thread of its own, for as long as the journal is open."""
         while True:
-            with self._turn:
+            with self._lock:
                 while not self._async_waiters and not self._closed and not self._halted:
                     self._turn.wait()
                 if not self._async_waiters or self._halted:
@@ -165,81 +205,102 @@ class Journal:
 
     def close(self) -> None:
         """Let the thread that writes for coroutines go."""
-        with self._turn:
+        with self._lock:
             self._closed = True
             self._turn.notify_all()
 
+    def has_older_than(self, seconds: float) -> bool:
+        """Whether something lies here for `seconds` that nobody writes."""
+        with self._lock:
+            if not self._pending or self._flight is not None or self._halted:
+                return False
+            return self._clock.monotonic() - self._pending[0].at >= seconds
+
     def flush_older_than(self, seconds: float) -> None:
-        """Write what nobody waits for, once it has lain here for `seconds`. For the beat's thread."""
-        with self._turn:
-            since = self._pending_since
-            if since is None or self._flying or self._halted or self._clock.monotonic() - since < seconds:
-                return
-            ticket = self._added
-        self.wait(ticket)
+        """Write what nobody waits for, once it has lain here for `seconds`."""
+        if self.has_older_than(seconds):
+            self.flush()
 
     def flush(self) -> None:
         """Make everything that was added so far durable."""
-        with self._turn:
-            ticket = self._added
+        with self._lock:
+            ticket = self._last_ticket()
         self.wait(ticket)
 
     # ------------------------------------------------------------ one segment
 
-    def _take(self) -> list[Record]:
-        batch: list[Record] = []
-        size = 0
-        while self._pending and (not batch or size + self._pending[0][1] <= SEGMENT_BYTES):
-            record, more = self._pending.popleft()
-            batch.append(record)
-            size += more
-        if not self._pending:
-            self._pending_since = None
-        return batch
+    def _take(self, thread: int) -> _Flight:
+        """What the next segment holds. It stays pending until it has landed: a signal may come at any line."""
+        records: list[bytes] = []
+        upto = size = 0
+        for added in self._pending:
+            if records and size + added.size > SEGMENT_BYTES:
+                break
+            records.append(added.wire)
+            upto, size = added.ticket, size + added.size
+        return _Flight(thread, self.n + 1, upto, records, self._clock.monotonic())
 
-    def _fly(self, batch: list[Record]) -> None:
-        """Write one segment, with `_flying` held; then let it go, and tell whoever waits."""
-        error: BaseException | None = None
+    def _fly(self, flight: _Flight) -> None:
+        """Write one segment, and tell whoever waits."""
         try:
-            self._append(batch)
+            self._append(flight)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            # Ctrl-C or SIGTERM in the main thread. The bytes may have arrived or not, so the identical append is
+            # made again; with less patience, for somebody wants to leave.
+            try:
+                self._append(flight, min(self._budget, GRACE))
+            except Halt as halt:
+                self.halt(halt.error)
+            except Exception as e:
+                self.halt(self._as_error(e))
+            raise
+        except Halt as halt:
+            self.halt(halt.error)
+            raise
+        except Exception as e:
+            self.halt(self._as_error(e))
+            raise Halt(self._halted or self._as_error(e)) from e  # no body may take it for one of its own
         except BaseException as e:
-            error = e
-        with self._turn:
-            self._flying = False
-            if error is None:
-                self._durable += len(batch)
-            elif self._halted is None:
-                halted = error.error if isinstance(error, Halt) else error
-                self._halted = (
-                    halted
-                    if isinstance(halted, KitaruError)
-                    else StoreError(f"the journal of {self.exec_id}: {halted!r}")
-                )
-            halted_by = self._halted
-            ready = [w for w in self._async_waiters if halted_by or w[0] <= self._durable]
-            if ready:
-                self._async_waiters = [w for w in self._async_waiters if not (halted_by or w[0] <= self._durable)]
-            self._turn.notify_all()
-        _tell(ready, halted_by)
-        if isinstance(error, Exception):
-            raise Halt(self._halted or StoreError(repr(error))) from error  # no body may take it for one of its own
-        if error is not None:
-            raise error
+            self.halt(self._as_error(e))
+            raise
 
-    def _append(self, batch: list[Record]) -> None:
-        n = self.n + 1
-        now = self._clock.time()
-        segment = Segment(self.exec_id, n, self.writer, new_nonce(), self.epoch, self._last_digest, tuple(batch), now)
-        if n == 1:
-            self.first_nonce = segment.nonce
-        data = segment.encode()
-        create(self._store, self.exec_id, n, data, clock=self._clock, budget=self._budget, say=self._say)
-        with self._turn:
-            self.n, self._last_digest = n, segment_digest(data)
-            self.last_life = self._clock.monotonic()
-            if self._pack_from:
+    def _as_error(self, error: BaseException) -> KitaruError:
+        return error if isinstance(error, KitaruError) else StoreError(f"the journal of {self.exec_id}: {error!r}")
+
+    def _append(self, flight: _Flight, budget: float | None = None) -> None:
+        if flight.data is None:  # else it may have been sent: then only these very bytes will do
+            nonce, now = new_nonce(), self._clock.time()
+            if flight.n == 1:
+                self.first_nonce = nonce
+            flight.data = seal_segment(
+                self.exec_id, flight.n, self.writer, nonce, self.epoch, self._last_digest, flight.records, now
+            )
+        budget = self._budget if budget is None else budget
+        create(self._store, self.exec_id, flight.n, flight.data, clock=self._clock, budget=budget, say=self._say)
+        self._land(flight, flight.data)
+
+    def _land(self, flight: _Flight, data: bytes) -> None:
+        """The segment is durable. Every line may be carried out twice: a signal may break it off before its end."""
+        with self._lock:
+            if self._flight is not flight:
+                return
+            self.n, self._last_digest = flight.n, segment_digest(data)
+            self.last_written = self.last_life = flight.began
+            if self._pack_from and self._pack_from + len(self._unpacked) == flight.n:
                 self._unpacked.append(data)
                 self._unpacked_bytes += len(data)
+            while self._pending and self._pending[0].ticket <= flight.upto:
+                self._pending.popleft()
+            self._durable = flight.upto
+            self._tell(lambda ticket: ticket <= flight.upto)
+            self._flight = None
+            self._turn.notify_all()
+
+    def _tell(self, whom: Callable[[int], bool]) -> None:
+        """Wake the coroutines whose tickets are settled. With the lock held."""
+        if self._async_waiters:
+            _settle([w for w in self._async_waiters if whom(w[0])], self._halted)
+            self._async_waiters = [w for w in self._async_waiters if not whom(w[0])]
 
     def insist(self, call: Callable[[], T], what: str) -> T:
         """As the function: for what must be in the store before a record that names it."""
@@ -247,36 +308,56 @@ class Journal:
 
     # ------------------------------------------------------------ for the beat, and at the end
 
-    def is_fenced(self) -> bool:
-        """Whether somebody else's segment stands under the next number. One request; also halts the journal."""
-        with self._turn:
+    def is_fenced(self) -> bool | None:
+        """Whether somebody else's segment stands under the next number, which halts the journal. At most one request.
+
+        None where that is not known: a write is in flight, which will find out.
+        """
+        with self._lock:
             if self._halted:
                 return isinstance(self._halted, ExecutionFencedError)
-            if self._flying:
-                return False  # the write in flight will find out
-            n = self.n + 1
+            if self._flight is not None:
+                return None
+            n, began = self.n + 1, self._clock.monotonic()
         try:
             data = self._store.get(journal_key(self.exec_id, n))
         except KeyMissingError:
+            with self._lock:
+                self.last_life = max(self.last_life, began)  # as of when it was asked, not when the answer came
             return False
-        with self._turn:
-            if self.n >= n or self._flying:
+        with self._lock:
+            if self.n >= n:
                 return False  # our own, written meanwhile
+            if self._flight is not None:
+                return None  # perhaps our own
         self.halt(fenced(self.exec_id, journal_key(self.exec_id, n), data))
         return True
 
+    def look(self) -> None:
+        """Return once it is known that nobody took over. For an owner that was away, before it goes on.
+
+        Raises
+        ------
+        Halt
+            Where somebody did, or the store does not tell.
+        """
+        while self.insist(self.is_fenced, journal_key(self.exec_id, self.n + 1)) is None:
+            self.flush()
+        if self._halted:
+            raise Halt(self._halted)
+
     def alive(self) -> None:
-        """A sign of life other than a segment was given."""
+        """It is known that nobody took over."""
         self.last_life = self._clock.monotonic()
 
     def halt(self, error: KitaruError) -> None:
         """Record nothing more; whoever waits is told why."""
-        with self._turn:
+        with self._lock:
             if self._halted is None:
                 self._halted = error
-            ready, self._async_waiters = self._async_waiters, []
+            self._tell(lambda ticket: True)
+            self._flight = None
             self._turn.notify_all()
-        _tell(ready, error)
 
     @property
     def halted(self) -> KitaruError | None:
@@ -285,28 +366,32 @@ class Journal:
 
     def begin_pack(self, first: int, raw: Iterable[bytes]) -> None:
         """Segments from `first` on, read at the claim, which the next pack is to hold as well."""
-        with self._turn:
+        with self._lock:
             self._pack_from, self._unpacked = first, [*raw, *self._unpacked]
             self._unpacked_bytes = sum(map(len, self._unpacked))
+
+    def is_worth_a_pack(self, at_least: int = PACK_AFTER) -> bool:
+        """Whether what was written since the last pack is."""
+        return len(self._unpacked) >= at_least or self._unpacked_bytes >= PACK_BYTES
 
     def write_pack(self, at_least: int = PACK_AFTER) -> None:
         """Pack what was written since the last pack, if it is worth it.
 
         Derived: a failure is no failure. Then this writer packs no more, and the next claim's pack holds it all.
         """
-        with self._turn:
+        with self._lock:
             raw, first = self._unpacked, self._pack_from
-            if len(raw) < at_least and self._unpacked_bytes < PACK_BYTES:
+            if not self.is_worth_a_pack(at_least):
                 return
             self._unpacked, self._unpacked_bytes, self._pack_from = [], 0, first + len(raw)
         try:
             self._store.put_if_absent(pack_key(self.exec_id, first, first + len(raw) - 1), pack(raw))
         except StoreError:
-            with self._turn:
+            with self._lock:
                 self._unpacked, self._unpacked_bytes, self._pack_from = [], 0, 0
 
 
-def _tell(waiters: list[tuple[int, AbstractEventLoop, Future[None]]], error: KitaruError | None) -> None:
+def _settle(waiters: list[tuple[int, AbstractEventLoop, Future[None]]], error: KitaruError | None) -> None:
     """Wake the coroutines, one call for each event loop."""
     loops: dict[AbstractEventLoop, list[Future[None]]] = {}
     for _, loop, done in waiters:
@@ -365,12 +450,12 @@ def insist(
             if left <= 0:
                 raise Halt(
                     StoreUnavailableError(
-                        f"{what} got no answer from {store.url} for {budget:.0f} s ({e}). What was recorded before "
-                        "stands; resume when the store is back"
+                        f"{what} got no answer from {store.url} for {budget:.0f} s ({_reason(e, what)}). What was "
+                        "recorded before stands; resume when the store is back"
                     )
                 ) from e
             if not told:
-                say(f"kitaru: {store.url} does not answer, trying for up to {budget:.0f} s: {e}")
+                say(f"kitaru: {store.url} does not answer, trying for up to {budget:.0f} s: {_reason(e, what)}")
                 told = True
             import random
 
@@ -378,6 +463,12 @@ def insist(
             delay = min(delay * 2, 5.0)
         except StoreError as e:
             raise Halt(e) from e
+
+
+def _reason(error: StoreError, what: str) -> str:
+    """What `error` adds to a sentence that names `what` already, and says itself what to do."""
+    first = str(error).partition(". ")[0]
+    return (first.partition(what)[2] or first).strip(" .:'\"")
 
 
 def create(

@@ -10,6 +10,7 @@ import functools
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,6 +48,9 @@ FINAL = ("completed", "cancelled")
 
 LEASE = 3
 """An owner that gave no sign of life for so many heartbeats looks dead."""
+
+PACK_IN_FLIGHT = 1024
+"""So many segments are packed while the flow still runs."""
 
 
 def heartbeat_seconds() -> float:
@@ -369,11 +373,11 @@ def _owned(exec_id: str, state: State, clock: Clock, *, patient: bool = False) -
 
 
 class Beat(threading.Thread):
-    """The owner's second thread: it gives signs of life, and writes what nobody waits for.
+    """The owner's second thread: it gives signs of life, and sees to it that what nobody waits for is written.
 
-    It is started before the claim is made. It beats only when no segment was written meanwhile, looks for a fence as
-    it does, uploads records that lie in the journal's buffer for longer than a moment, and puts the status that the
-    claim earned into the catalog.
+    It is started before the claim is made. It beats only when no segment was written meanwhile, and looks for a fence
+    as it does. What may take long, it starts in threads of their own: the upload of records that lie in the journal's
+    buffer for longer than a moment, packs, and the status that the claim earned in the catalog.
 
     Parameters
     ----------
@@ -395,6 +399,7 @@ class Beat(threading.Thread):
         self._reporting = threading.Lock()
         self._reported = False  # the claim
         self._statuses: list[str] = []
+        self._at_work: dict[str, threading.Thread] = {}
         _live.add(journal.writer)
 
     def won(self, begun: Begun) -> None:
@@ -417,23 +422,43 @@ class Beat(threading.Thread):
                     return
                 if news:
                     self._wake.clear()
-                    self.report_now()
-                self._journal.flush_older_than(self._moment)
-                self._journal.write_pack(1024)
+                    self._aside("report", self.report_now)
+                if self._journal.has_older_than(self._moment):
+                    self._aside("flush", self._journal.flush)
+                if self._journal.is_worth_a_pack(PACK_IN_FLIGHT):
+                    self._aside("pack", functools.partial(self._journal.write_pack, PACK_IN_FLIGHT))
                 self._beat()
         except BaseException as e:
-            # A journal that halted says so to whoever waits for it; nothing else may end the process from here.
-            if not isinstance(e, (Halt, StoreError)) and self._journal.halted is None:
-                self._journal.halt(StoreError(f"the heartbeat of {self._journal.exec_id} failed: {e!r}"))
+            self._failed(e)
+
+    def _aside(self, what: str, work: Callable[[], object]) -> None:
+        """Do in a thread of its own what may take long: the beat goes on meanwhile. One of each at a time."""
+        if what in self._at_work and self._at_work[what].is_alive():
+            return
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as e:
+                self._failed(e)
+
+        thread = threading.Thread(target=run, name=f"kitaru-{what}-{self._journal.exec_id}", daemon=True)
+        self._at_work[what] = thread
+        thread.start()
+
+    def _failed(self, error: BaseException) -> None:
+        """A journal that halted says so to whoever waits for it; nothing else may end the process from here."""
+        if not isinstance(error, (Halt, StoreError)) and self._journal.halted is None:
+            self._journal.halt(StoreError(f"the heartbeat of {self._journal.exec_id} failed: {error!r}"))
 
     def _beat(self) -> None:
         now = self._clock.monotonic()
-        if now < self._due or now - self._journal.last_life < self._heartbeat:
+        if now < self._due or now - self._journal.last_written < self._heartbeat:
             return
         self._due = now + self._heartbeat / 4  # where the store does not answer
         try:
             _put_beat(self._store, self._journal.exec_id, self._journal.writer)
-            self._journal.alive()
+            self._due = now + self._heartbeat
             self._journal.is_fenced()
         except StoreError:
             return  # the next append will find out whether the store is gone for good
@@ -454,8 +479,10 @@ class Beat(threading.Thread):
         self._over = True
         self._wake.set()
         _live.discard(self._journal.writer)
-        if self.is_alive() and threading.current_thread() is not self:
-            self.join(timeout=5.0)
+        patience = time.monotonic() + 5.0
+        for thread in (self, *self._at_work.values()):
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(max(0.0, patience - time.monotonic()))
         if status is not None:
             self._report(status, self._journal.n)
             drop(self._store, [_beat_key(self._journal.exec_id, self._journal.writer)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Pools", "StepFuture", "drain", "drain_async", "in_loop"]
 
 
+_LOOK_UP = 0.5
+"""Seconds."""
+
+
 class StepFuture(Future[Any]):
     """The output of a submitted step, once it is there. A `concurrent.futures.Future` that can be awaited as well."""
 
@@ -31,6 +35,8 @@ class StepFuture(Future[Any]):
         """The step's output, or its failure raised. An async step that runs in this event loop must be awaited."""
         if self.task is not None and not self.done() and self.task.get_loop() is _loop():
             raise UsageError("this step has not ended, and waiting for it here would block the event loop: await it")
+        if timeout is None:
+            _await_all([self])
         try:
             return super().result(timeout)
         except Exception as e:
@@ -60,6 +66,15 @@ class StepFuture(Future[Any]):
             if frame is not None:
                 frame.hand(e)
             raise
+
+
+def _await_all(futures: Iterable[Future[Any]]) -> None:
+    """Return when all have ended. A signal that comes just before the main thread blocks does not wake it by itself,
+    so it looks up now and then: Ctrl-C and an eviction must not wait for a step.
+    """
+    left = set(futures)
+    while left:
+        left = wait(left, timeout=_LOOK_UP).not_done
 
 
 def _loop() -> AbstractEventLoop | None:
@@ -117,8 +132,9 @@ class _Workers:
 class Pools:
     """The threads of one run of a flow."""
 
-    def __init__(self, max_workers: int) -> None:
+    def __init__(self, max_workers: int, leave: Callable[[BaseException], None]) -> None:
         self._max_workers = max_workers
+        self._leave = leave  # told of what leaves a body that is no failure of it, which nobody may ask its future for
         self._lock = threading.Lock()
         self._at: dict[int, _Workers] = {}
         self._io: ThreadPoolExecutor | None = None
@@ -145,6 +161,8 @@ class Pools:
             try:
                 future.set_result(context.run(work))
             except BaseException as e:
+                if not isinstance(e, Exception):
+                    self._leave(e)
                 future.set_exception(e)
 
         workers.submit(future, run)
@@ -152,13 +170,19 @@ class Pools:
 
     def close(self) -> None:
         """Let the threads go; what has not begun never does."""
-        for workers in self._at.values():
+        with self._lock:
+            at = list(self._at.values())
+        for workers in at:
             workers.close()
         if self._io is not None:
             self._io.shutdown(wait=False, cancel_futures=True)
 
 
-def in_loop(work: Coroutine[Any, Any, Any], submitted: set[Future[Any]]) -> StepFuture:
+def in_loop(
+    work: Coroutine[Any, Any, Any],
+    submitted: set[Future[Any]],
+    leave: Callable[[BaseException], None] = lambda error: None,
+) -> StepFuture:
     """Run a coroutine in the event loop that runs now; it is among `submitted` until it has ended."""
     import asyncio
 
@@ -170,6 +194,8 @@ def in_loop(work: Coroutine[Any, Any, Any], submitted: set[Future[Any]]) -> Step
         if task.cancelled():
             future.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
+            if not isinstance(error, Exception):
+                leave(error)
             future.set_exception(error)
         else:
             future.set_result(task.result())
@@ -192,7 +218,7 @@ def drain(submitted: set[Future[Any]], *, cancel: bool) -> None:
     if cancel:
         for future in futures:
             future.cancel()
-    wait(futures)
+    _await_all(futures)
 
 
 async def drain_async(submitted: set[Future[Any]], *, cancel: bool) -> None:

@@ -1,8 +1,8 @@
 """What a person needs to recognise a value: its type, its length and a glimpse, as plain data of at most 500 bytes.
 
 Made once, when a value is recorded, and kept in its record: listings download no value. A preview looks at the
-first few items of the first few levels and calls no code of the value's own class. Its text holds no control
-characters, whatever the value does.
+first few items of the first few levels and calls no code of the value's own class, but for arrays and frames of a few
+known libraries, of which it asks shape and columns. Its text holds no control characters, whatever the value does.
 """
 
 from __future__ import annotations
@@ -193,6 +193,8 @@ def _other(value: Any, depth: int, room: int) -> str:
         held = state.of(value)
         shown = {n: held[n] for n in names if n in held} if names is not None else _model_fields(held)
         return _pairs(shown.items(), len(shown), depth, room, (f"{name}(", ")"), fields=True)
+    if cls.__module__.partition(".")[0] in _TABULAR and (said := _tabular(value, name)):
+        return said
     own = getattr(value, "__qualname__", None) if cls in _NAMED else None
     return f"<{_type_name(cls)} {printable(own[:_WORDS])}>" if isinstance(own, str) else f"<{_type_name(cls)}>"
 
@@ -231,6 +233,22 @@ def _model_fields(held: dict[str, Any]) -> dict[str, Any]:
     return {**shown, **extra} if type(extra) is dict else shown
 
 
+def _tabular(value: Any, name: str) -> str:
+    """An array, series or frame: its shape, and the type of its elements or the names of its columns."""
+    shape = getattr(value, "shape", None)
+    if not isinstance(shape, tuple):
+        return ""
+    parts = [f"shape={tuple(map(int, shape[: 2 * _ITEMS]))}"]
+    columns, dtype = getattr(value, "columns", None), getattr(value, "dtype", None)
+    if columns is not None:
+        names = [str(c)[:_WORDS] for c in itertools.islice(columns, 2 * _ITEMS)]
+        names += ["…"] if len(columns) > len(names) else []
+        parts.append(f"columns=[{', '.join(names)}]")
+    elif dtype is not None:
+        parts.append(f"dtype={str(dtype)[:_WORDS]}")
+    return printable(f"{name}({', '.join(parts)})")
+
+
 def _moment(value: Any) -> str:
     zone = value.tzinfo
     if zone is None or type(zone) is dt.timezone or name_of(type(zone)) == "zoneinfo:ZoneInfo":
@@ -249,4 +267,6 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
     **{f"pathlib:{name}": str for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")},
     "zoneinfo:ZoneInfo": lambda v: str(v.key),
 }
+_TABULAR = {"numpy", "pandas", "polars", "torch"}
+"""Whose own arrays and frames say what they are by attributes; a subclass is the user's own code."""
 _NAMED = {types.FunctionType, types.BuiltinFunctionType, types.MethodType}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import codecs
+from .clock import Clock, SystemClock
 from .effects import Outcome, drive, drive_async
 from .engine import Engine, Settings, read_value
 from .errors import (
@@ -97,25 +99,82 @@ def _run_sync(run: Run, handle: Handle) -> None:
 async def _run_async(run: Run, handle: Handle) -> None:
     import asyncio
 
-    opening = asyncio.ensure_future(asyncio.to_thread(_open, run, handle))
+    opening = _Opening(run, handle)
     try:
-        engine = await asyncio.shield(opening)
-    except asyncio.CancelledError as e:
-        engine = await opening  # a thread cannot be stopped, and what it claimed would look alive for ever
-        if engine is not None:
-            _left(engine, e)
+        engine = await asyncio.to_thread(opening.open)
+    except asyncio.CancelledError:
+        opening.leave()  # a thread cannot be stopped, and what it claims must not look alive for ever
         raise
     if engine is None:
         return
-    try:
-        outcome: Outcome = await drive_async(engine.run(run.flow.function, run.args, run.kwargs or {}))
-    except BaseException as e:
-        raise _left(engine, e) from None
+    with evictable():
+        try:
+            outcome: Outcome = await drive_async(engine.run(run.flow.function, run.args, run.kwargs or {}))
+        except BaseException as e:
+            raise _left(engine, e) from None
     _settle(run, handle, engine, outcome)
+
+
+class _Opening:
+    """Opening an execution in a thread, for a task that may be cancelled meanwhile."""
+
+    def __init__(self, run: Run, handle: Handle) -> None:
+        self._run, self._handle = run, handle
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self._engine: Engine | None = None
+
+    def open(self) -> Engine | None:
+        """In the thread. What nobody waits for any more is let go of again."""
+        self._run.options = replace(self._run.options, clock=_Impatient(self._run.options.clock, self._left))
+        try:
+            engine = _open(self._run, self._handle)
+        except _NobodyWaits:
+            return None
+        with self._lock:
+            if not self._left.is_set():
+                self._engine = engine
+                return engine
+        if engine is not None:
+            engine.interrupt("cancelled while it was opened")
+        return None
+
+    def leave(self) -> None:
+        """In the event loop: nobody waits any more."""
+        with self._lock:
+            self._left.set()
+            engine = self._engine
+        if engine is not None:
+            engine.interrupt("cancelled while it was opened")
+
+
+class _NobodyWaits(BaseException):
+    """Waiting for another owner, or for a store, has lost its purpose."""
+
+
+class _Impatient:
+    """A clock whose sleep ends when nobody waits any more."""
+
+    def __init__(self, clock: Clock, left: threading.Event) -> None:
+        self._clock, self._left = clock, left
+        self.time, self.monotonic, self.asleep = clock.time, clock.monotonic, clock.asleep
+
+    def sleep(self, seconds: float) -> None:
+        if isinstance(self._clock, SystemClock):
+            self._left.wait(seconds)
+        else:
+            self._clock.sleep(seconds)
+        if self._left.is_set():
+            raise _NobodyWaits
 
 
 def _left(engine: Engine, error: BaseException) -> BaseException:
     """The body was left otherwise than by its end: what to raise, once the execution was let go."""
+    if isinstance(error, BaseExceptionGroup):  # a TaskGroup wraps what its tasks raise
+        halt: BaseException | None = error.subgroup(Halt)
+        while isinstance(halt, BaseExceptionGroup):
+            halt = halt.exceptions[0]
+        error = halt or error
     if isinstance(error, Halt):
         if engine.journal.halted is None and not isinstance(error.error, StoreError):
             engine.interrupt(type(error.error).__name__)  # a divergence: the journal itself stands

@@ -12,16 +12,26 @@ bytes of many segments; it is derived, and made for opening an execution with fe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ormsgpack
 
-from .errors import CorruptionError, StoreFormatError
+from .errors import CorruptionError, StoreFormatError, UnrecordableValueError
 from .records import Record, from_wire, to_wire
 
-__all__ = ["FORMAT", "Segment", "journal_key", "pack", "pack_key", "segment_digest", "unpack"]
+__all__ = [
+    "FORMAT",
+    "Segment",
+    "encode_record",
+    "journal_key",
+    "pack",
+    "pack_key",
+    "seal_segment",
+    "segment_digest",
+    "unpack",
+]
 
 FORMAT = 0
 """The format's version. Version 0 may break; see docs/format.md."""
@@ -82,17 +92,8 @@ class Segment:
 
     def encode(self) -> bytes:
         """The bytes of this segment."""
-        body = {
-            "exec": self.exec_id,
-            "n": self.n,
-            "writer": self.writer,
-            "nonce": self.nonce,
-            "epoch": self.epoch,
-            "prev": self.prev,
-            "at": self.at,
-            "records": [to_wire(r, self.exec_id) for r in self.records],
-        }
-        return _seal(_MAGIC, ormsgpack.packb(body, option=_OPT))
+        records = [encode_record(r, self.exec_id) for r in self.records]
+        return seal_segment(self.exec_id, self.n, self.writer, self.nonce, self.epoch, self.prev, records, self.at)
 
     @classmethod
     def decode(cls, data: bytes, exec_id: str, n: int, prev: bytes | None = None) -> Segment:
@@ -116,6 +117,68 @@ class Segment:
             return cls(exec_id, n, w["writer"], w["nonce"], w["epoch"], w["prev"], records, w["at"])
         except (KeyError, TypeError) as e:
             raise CorruptionError(f"{key} lacks what a segment must have: {e!r}") from e
+
+
+def seal_segment(
+    exec_id: str, n: int, writer: str, nonce: bytes, epoch: int, prev: bytes, records: Sequence[bytes], at: float
+) -> bytes:
+    """The bytes of the segment that holds these encoded records."""
+    head = {"exec": exec_id, "n": n, "writer": writer, "nonce": nonce, "epoch": epoch, "prev": prev, "at": at}
+    # `records` is the last key, so the map ends with its empty array: the encoded records take that one's place.
+    empty = ormsgpack.packb(head | {"records": []}, option=_OPT)
+    return _seal(_MAGIC, b"".join((empty[:-1], _array_of(len(records)), *records)))
+
+
+def _array_of(count: int) -> bytes:
+    """How msgpack begins an array of so many items."""
+    if count < 16:
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
+
+
+_FOR_PEOPLE = frozenset({"data", "environment", "label", "parts", "preview", "process", "reason", "script", "source"})
+"""Keys of a record below which a text is read by a person, and is nothing's name."""
+
+
+def encode_record(record: Record, exec_id: str) -> bytes:
+    """The bytes of one record of `exec_id`. Lone surrogates in what people read are written out.
+
+    Raises
+    ------
+    UnrecordableValueError
+        Where something in it cannot stand in a record; names the field.
+    """
+    wire = to_wire(record, exec_id)
+    try:
+        return ormsgpack.packb(wire, option=_OPT)
+    except (TypeError, ValueError):
+        wire = _written_out(wire)
+    try:
+        return ormsgpack.packb(wire, option=_OPT)
+    except (TypeError, ValueError) as e:
+        field = next((name for name, value in wire.items() if not _can_stand(value)), "?")
+        raise UnrecordableValueError(
+            f"the record {record.kind!r} of {exec_id} cannot be written: its {field} holds what no record can ({e}). "
+            "Nothing of it was recorded; give plain data and text without lone surrogates"
+        ) from e
+
+
+def _can_stand(value: Any) -> bool:
+    try:
+        ormsgpack.packb(value, option=_OPT)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _written_out(of: Any, free: bool = False) -> Any:
+    if isinstance(of, str):
+        return of.encode("utf-8", "backslashreplace").decode() if free else of
+    if isinstance(of, Mapping):
+        return {_written_out(k, free): _written_out(v, free or k in _FOR_PEOPLE) for k, v in of.items()}
+    if isinstance(of, (list, tuple)):
+        return [_written_out(item, free) for item in of]
+    return of
 
 
 def pack(segments: Sequence[bytes]) -> bytes:

@@ -216,9 +216,20 @@ class Session:
             self._asked = engine.exec_id
             engine.interrupt("the session was closed", "paused")
 
+    def _let_go_of_halted(self, engine: Engine) -> None:
+        """The store was gone, or an append was broken off: the next step claims the execution anew.
+
+        Somebody else may own it by now; the claim says so.
+        """
+        self._engine, self._asked = None, engine.exec_id
+        atexit.unregister(self.close)
+        engine.abandon()
+
     def _open(self) -> Engine:
         if self._engine is not None:
-            return self._engine
+            if self._engine.journal.halted is None:
+                return self._engine
+            self._let_go_of_halted(self._engine)
         store = self._store = self.store
         prepare(store)
         environment = {"python": platform.python_version(), "platform": sys.platform}

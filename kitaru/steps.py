@@ -152,7 +152,7 @@ class Step(Generic[P, R]):
         if not self.is_async:
             return pools.submit(frame, functools.partial(drive, steps))
         if frame.awaits and _running_loop():
-            return in_loop(drive_async(steps), frame.submitted)
+            return in_loop(drive_async(steps), frame.submitted, frame.engine.leave)
         return pools.submit(frame, lambda: _run_coroutine(drive_async(steps)))
 
     def map(self, *iterables: Iterable[Any]) -> list[StepFuture]:
@@ -165,7 +165,7 @@ class Step(Generic[P, R]):
         made = frame.engine.call(frame, self, self._arguments(args, kwargs), args, kwargs)
         steps = frame.engine.perform(made)
         if self.is_async:
-            work: Any = _awaited(steps)
+            work: Any = _awaited(steps, made.lane)
             work.__qualname__ = self.name
             return work
         try:
@@ -211,13 +211,13 @@ class _BoundStep:
         return f"<checkpoint {self.name} of {type(self.__self__).__qualname__}>"
 
 
-async def _awaited(steps: Steps) -> Any:
+async def _awaited(steps: Steps, lane: str) -> Any:
     try:
         return await drive_async(steps)
     except Exception as e:
         frame = current.get()
         if frame is not None:
-            frame.hand(e)
+            frame.hand(e, lane)  # `gather` awaits it in a task of its own, for the task that made the call
         raise
 
 

@@ -41,12 +41,12 @@ def follow() -> None:
     def start_within(self: threading.Thread) -> None:
         frame = current.get()
         # A pool's worker outlives the body whose submission started it: `submit` tells it the body of each job.
-        is_worker = getattr(self, "_target", None) is pools._worker  # type: ignore[attr-defined]
+        is_worker = getattr(self, "_target", None) is pools._worker
         if frame is not None and not is_worker and not self.name.startswith(OWN):
             self.run = functools.partial(_within, frame, self.run)  # type: ignore[method-assign]
         start(self)
 
-    @functools.wraps(submit)
+    @functools.wraps(ThreadPoolExecutor.submit)  # type: ignore[arg-type]
     def submit_within(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         frame = current.get()
         return submit(self, fn if frame is None else functools.partial(_within, frame, fn), *args, **kwargs)

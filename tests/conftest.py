@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -57,6 +58,14 @@ def faulty(connected):
 @pytest.fixture
 def client(store):
     return KitaruClient(store)
+
+
+@pytest.fixture
+def interruptible():
+    """Processes that this test starts hear SIGINT, also where whoever runs the tests ignores it, as `nohup` does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Ran:

@@ -25,7 +25,7 @@ LAYERS = [
     {"failures", "location", "sources"},
     {"artifacts", "segments", "reading", "journal", "catalog", "ownership", "notices"},
     {"effects", "matching", "context", "wait", "executions"},
-    {"pools", "lineage_graph", "lineage_text"},
+    {"pools", "threads", "lineage_graph", "lineage_text"},
     {"copying", "engine"},
     {"steps", "flows", "handles", "runs"},
     {"client"},

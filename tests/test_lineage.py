@@ -329,7 +329,7 @@ def test_after_a_resume_the_graph_is_that_of_one_run(store, ran):
     with pytest.raises(KeyboardInterrupt):
         twice.options(exec_id="x").run()
     assert not list(store.list("executions/x/lineage.json"))
-    assert kitaru.lineage("x").nodes["x:second#1"]["status"] == "running"
+    assert kitaru.lineage("x").nodes["x:second#1"]["status"] == "interrupted"
     twice.options(exec_id="x").run()
     graph = the_same(store, "x")
     assert made_by(graph, "result") == {"first#1", "second#1"}

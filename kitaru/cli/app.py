@@ -117,6 +117,7 @@ class _App(click.Group):
 def _output_is_lost() -> bool:
     """Whether what could not be done was to write the output: what remains of it cannot be written either."""
     try:
+        sys.stdout.write("\n")  # an unbuffered stream keeps nothing that a flush could fail on
         sys.stdout.flush()
     except OSError:
         _drop_output()

@@ -13,7 +13,7 @@ from ..client import Artifact, Checkpoint, Execution, Summary
 from ..errors import UsageError
 from ..executions import CheckpointData
 from ..failures import Failure
-from ..notices import address_of
+from ..notices import _quoted, address_of
 from ..previews import preview_line
 from ..records import Value
 from .events import Event
@@ -263,7 +263,7 @@ class Screen:
         elif a.kind == "bytes":
             self.say(
                 f"{preview_line(a.preview, 300)}\nbytes are not printed on a terminal: kitaru show "
-                f"{quoted(a.address)} > FILE"
+                f"{_quoted(a.address)} > FILE"
             )
             return
         self._long(_readable(a.to_json()))

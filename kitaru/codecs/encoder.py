@@ -83,10 +83,12 @@ def unrecordable(part: Any, place: str) -> UnrecordableValueError:
     """The error that names a part without a data form."""
     if type(part) is types.CoroutineType:
         part.close()
-        return UnrecordableValueError(f"{shortened(place)} is the coroutine {part.__qualname__}, which has not run: await it")
+        name = part.__qualname__
+        return UnrecordableValueError(f"{shortened(place)} is the coroutine {name}, which has not run: await it")
     if type(part) in {types.GeneratorType, types.AsyncGeneratorType}:
+        name = part.__qualname__
         return UnrecordableValueError(
-            f"{shortened(place)} is the generator {part.__qualname__}, which cannot be recorded: return the list of what it gives"
+            f"{shortened(place)} is the generator {name}, which cannot be recorded. Give the list of what it yields"
         )
     return UnrecordableValueError(
         f"{shortened(place)} is a {name_of(type(part))}, which cannot be recorded. Give plain data instead "

@@ -46,6 +46,7 @@ class Said:
     code: int
     out: str
     err: str
+    bytes: bytes = b""  # of `out`
 
     @property
     def document(self) -> Any:
@@ -67,7 +68,8 @@ def kitaru(here):
         result = CliRunner().invoke(app, list(args), prog_name="kitaru")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Said(result.exit_code, result.stdout, result.stderr)
+        out = result.stdout_bytes.decode(errors="replace").replace("\r\n", "\n")
+        return Said(result.exit_code, out, result.stderr, result.stdout_bytes)
 
     return run
 

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from kitaru import __version__, checkpoint, connect, flow, log
+from kitaru.cli.faces import Screen, _lined_up
 from kitaru.client import KitaruClient
 
 
@@ -92,7 +93,7 @@ def test_show_of_a_checkpoint_has_inputs_traceback_and_source(kitaru, failed):
 
 @pytest.mark.process
 def test_show_of_a_value_in_a_pipe_is_the_value_alone(kitaru, completed):
-    assert kitaru("show", "audit-7:report").out == "# Report\n\nAll well.\n"
+    assert kitaru("show", "audit-7:report").out == "# Report\n\nAll well."
     assert json.loads(kitaru("show", "classify#1.in.package").out) == {"name": "numpy"}
     assert json.loads(kitaru("show", "last:result").out)[1] == {"name": "boto3", "licence": "MIT"}
     document = kitaru("show", "classify#1.output", "--json").document["value"]
@@ -180,6 +181,12 @@ def test_resume_runs_what_is_left_and_says_what_that_came_to(kitaru, here):
         (["resume", "one-1", "--code", "nowhere.py"], 2, "nowhere.py"),
         (["resume", "one-1", "--on-drift", "maybe"], 2, "maybe"),
         (["show", "last-failed", "--store", "empty"], 2, "no execution failed"),
+        (["show", ""], 2, "an empty REF names nothing"),
+        (["show", "@9"], 2, "one-2 has 1 checkpoints; there is no @9"),
+        (["show", "@3", "--store", "empty"], 2, "there is no execution in file://"),
+        (["show", "step#4", "--store", "empty"], 2, "there is no execution in file://"),
+        (["runs", "--store", "nowhere"], 5, "there is no store at"),
+        (["resume", "last", "--store", "nowhere"], 5, "there is no store at"),
         (["shw"], 2, "No such command"),
         (["runs", "--status", "odd"], 2, "odd"),
         (["runs", "--store", "a-file"], 2, "a-file"),
@@ -201,6 +208,7 @@ def test_an_error_is_one_paragraph_and_has_its_exit_code(kitaru, here, args, cod
     for name, text in (("broken", "{"), ("future", '{"format": 99}')):
         (here / name).mkdir()
         (here / name / "kitaru.json").write_text(text)
+    (here / "empty").mkdir()
     for name in ("one-1", "one-2"):
         one.options(exec_id=name, raises=False).run()
     said = kitaru(*args)
@@ -210,6 +218,78 @@ def test_an_error_is_one_paragraph_and_has_its_exit_code(kitaru, here, args, cod
     if "Usage:" not in said.err:
         assert said.err.startswith("kitaru: ")
         assert len(said.err.splitlines()) == 1
+
+
+def test_a_folder_that_the_environment_names_must_be_there_to_be_read(kitaru, here, monkeypatch):
+    monkeypatch.setenv("KITARU_STORE", str(here / "nowhere"))
+    said = kitaru("runs")
+    assert (said.code, said.out) == (5, "")
+    assert f"there is no store at {here / 'nowhere'}" in said.err
+    assert not (here / "nowhere").exists()
+
+
+@checkpoint
+def blob():
+    return b"\x89PNG\r\n\x1a\n\xff"
+
+
+@checkpoint
+def words():
+    return "a\ttab, \x1b[1mbold\x1b[0m, no line break at the end"
+
+
+@flow
+def raw():
+    return blob(), words()
+
+
+@pytest.fixture
+def raws(here):
+    raw.options(exec_id="raw-1").run()
+
+
+def test_bytes_and_text_come_out_of_a_pipe_as_they_were_recorded(kitaru, raws):
+    assert kitaru("show", "raw-1:blob").code == 0
+    assert kitaru("show", "raw-1:blob.output").bytes == b"\x89PNG\r\n\x1a\n\xff"
+    assert kitaru("show", "raw-1:words.output").bytes == b"a\ttab, \x1b[1mbold\x1b[0m, no line break at the end"
+    assert json.loads(kitaru("show", "raw-1:result").out) == {
+        "$tuple": [{"$bytes": b"\x89PNG\r\n\x1a\n\xff".hex()}, "a\ttab, \x1b[1mbold\x1b[0m, no line break at the end"]
+    }
+
+
+def test_a_terminal_is_told_how_to_have_bytes(raws, capsys):
+    screen = Screen(now=0.0)
+    screen.terminal = screen.cuts = True
+    screen.value(KitaruClient().artifacts.get("raw-1:blob.output"))
+    out = capsys.readouterr().out
+    assert "raw-1:blob#1.output > FILE" in out
+    assert "PNG" in out
+
+
+def test_a_long_execution_is_cut_in_the_middle_on_a_terminal_alone(kitaru, here, capsys, monkeypatch):
+    @flow
+    def long():
+        for _ in range(70):
+            words()
+
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((200, 40)))
+    long.options(exec_id="long-1").run()
+    assert kitaru("show", "long-1").out.count("completed") == 71
+    for full, rows in ((False, 40), (True, 70)):
+        screen = Screen(now=0.0, full=full)
+        screen.terminal, screen.cuts = True, not full
+        screen.execution(KitaruClient().executions.get("long-1"))
+        out = capsys.readouterr().out
+        assert out.count("words#") == rows
+        assert ("words#20 " in out, "words#51 " in out, "words#70 " in out) == (True, True, True)
+        assert ("30 checkpoints in the middle are left out; all of it: the same command with --full" in out) is not full
+
+
+def test_columns_stand_below_each_other_also_of_wide_characters():
+    lines = list(
+        _lined_up(("@>", "name", "x"), [("1", "日本", "a"), ("10", "e\u0301t", "b"), ("2", "", "c")], head=True)
+    )
+    assert lines == [" @  name  x", " 1  日本  a", "10  e\u0301t    b", " 2        c"]
 
 
 def test_an_error_as_json_has_a_stable_code(kitaru, here):

@@ -42,6 +42,7 @@ def hostile(given):
 
 
 REFS = ("last", "step", "step.output", "step.in.given", "failing", "last:note")
+RAW = ("step.in.given", "last:note")  # text alone: in a pipe it is as it was recorded
 
 
 @pytest.fixture
@@ -59,7 +60,8 @@ def test_no_control_character_that_was_recorded_comes_out(kitaru, recorded, args
     for more in ([], ["--json"]):
         said = kitaru(*args, *more)
         assert said.out or said.err
-        harmless(said.out)
+        if more or args[1:] not in [(ref,) for ref in RAW]:
+            harmless(said.out)
         harmless(said.err)
 
 
@@ -93,7 +95,7 @@ def test_text_that_utf8_cannot_hold_is_recorded_and_shown(kitaru, here):
     hostile.options(exec_id="hostile-2", raises=False).run("\ud800 alone")
     assert kitaru("show", "last").code == 0
     assert "@3" in kitaru("show", "failing").out  # it got as far as that: logging and saving such text is no failure
-    assert kitaru("show", "step.in.given").out == "\\ud800 alone\n"
+    assert kitaru("show", "step.in.given").bytes == "\ud800 alone".encode("utf-8", "surrogatepass")
     assert kitaru("show", "step.in.given", "--json").code == 0
     assert "said=\\ud800 alone" in kitaru("log").out
 

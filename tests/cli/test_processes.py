@@ -124,6 +124,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(here, failed):
     assert err == b""
 
 
+@pytest.mark.parametrize("args", [("runs",), ("show", "audit-7"), ("show", "audit-7", "--json"), ("--help",)])
+def test_an_output_that_cannot_be_written_is_said_in_one_line(here, failed, args):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*KITARU, *args], cwd=here, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"kitaru: could not write the output: No space left on device\n")
+
+
 HELD = """
 import sys, threading, time
 {imports}
@@ -155,6 +162,7 @@ WAYS = {
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_records_the_interruption(here, run_script, way, number, code):
     imports, a, wait, call = WAYS[way]
     text = HELD.format(imports=imports, a=a, wait=wait, call=call)
@@ -171,7 +179,7 @@ def test_a_signal_records_the_interruption(here, run_script, way, number, code):
     assert "kitaru resume held-1" in err
     shown = json.loads(typed("kitaru show held-1 --json", here).stdout)["execution"]
     assert shown["status"] == "interrupted"
-    assert [c["status"] for c in shown["checkpoints"]] == ["completed", "running"]
+    assert [c["status"] for c in shown["checkpoints"]] == ["completed", "interrupted"]
     assert [e["event"] for e in json.loads(typed("kitaru log --json", here).stdout)["events"]][-1] == "interrupted"
 
 

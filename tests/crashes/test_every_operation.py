@@ -1,13 +1,23 @@
-"""The campaign in the process: a crash at every store operation, before and after it, on every store."""
+"""The campaign in the process: a crash at every store operation, before and after it, on every store.
+
+Each resume crashes once more, at an operation that follows from the first. Then what the campaign must notice: mistakes
+that were made on purpose.
+"""
 
 from __future__ import annotations
 
+import random
 import threading
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
 
+from kitaru import engine
+from kitaru.context import current
 from kitaru.errors import KitaruError
 from kitaru.flows import Options
 from kitaru.runs import Run, start
@@ -22,83 +32,110 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 MOST = 40
 """Store operations that the flow makes without a crash, at the most."""
+CRASHES = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)
+
+
+@dataclass
+class Told:
+    """What one execution's bodies said: in this attempt, as long as its process is not dead, and how often in all."""
+
+    store: FaultyStore
+    lines: list[str] = field(default_factory=list)
+    all: Counter[str] = field(default_factory=Counter)
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> threading.local:
-    """What the bodies of this thread's run say, as long as its process is not dead."""
-    lines: dict[str, tuple[list[str], FaultyStore]] = {}
+def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Told]:
+    """What was said, by execution; and nobody waits before a retry."""
+    told: dict[str, Told] = {}
+    lock = threading.Lock()
 
-    def say(line: str) -> None:
-        from kitaru.context import current
-
+    def say(line: str) -> int:
         frame = current.get()
         assert frame is not None
-        into, store = lines[frame.engine.exec_id]
-        if not store.dead:
-            into.append(line)
+        to = told[frame.engine.exec_id]
+        with lock:
+            if not to.store.dead:
+                to.lines.append(line)
+                to.all[line] += 1
+            return to.all[line]
 
     monkeypatch.setitem(script.sink, "say", say)
-    return lines
+    monkeypatch.setattr(engine, "_backoff", lambda tries: 0.0)
+    return told
 
 
-def attempt(store: FaultyStore, exec_id: str, lines) -> tuple[dict | None, list[str]]:
+def attempt(store: FaultyStore, exec_id: str, said: dict[str, Told]) -> tuple[dict | None, list[str]]:
     """One process's try; None where it crashed."""
-    said: list[str] = []
-    lines[exec_id] = said, store
+    told = said[exec_id] = Told(store, all=said[exec_id].all if exec_id in said else Counter())
     try:
         handle = start(Run(script.audit, Options(exec_id, store=store), (oracle.TURNS,), {}))
-        return handle.get(), said
+        return handle.get(), told.lines
     except (SimulatedCrash, KitaruError):
         assert store.dead  # the crash may have met the heartbeat's thread, which halts the journal
-        return None, said
+        return None, told.lines
 
 
-def crash_and_resume(inner: Store, exec_id: str, k: int, fault: Fault, lines) -> bool:
-    """Crash at operation `k`, resume until done. False where the run never came to that operation."""
-    store = FaultyStore(inner, fault_at(k, fault))
-    before: dict = {}
+def crash_and_resume(inner: Store, exec_id: str, faults: list[tuple[int, Fault]], said: dict[str, Told]) -> int:
+    """Crash at one operation of each attempt in turn, then let it end. Gives how many attempts came to theirs."""
+    before, reader = oracle.Seen(), oracle.ReadOnce(inner)
     for again in count():
-        result, said = attempt(store, exec_id, lines)
-        after = oracle.finished(inner, exec_id)
-        oracle.check_attempt(before, after, said)
+        store = FaultyStore(inner, fault_at(*faults[again])) if again < len(faults) else FaultyStore(inner)
+        result, lines = attempt(store, exec_id, said)
+        after = oracle.look(reader, exec_id)
+        oracle.check_attempt(before, after, lines)
         if result is not None:
             oracle.check_result(result, after)
             assert store.dead is False
-            return again > 0
-        assert again == 0, "it crashed though nobody asked for it"
-        before, store = after, FaultyStore(inner)
+            return again
+        assert again < len(faults), "it crashed though nobody asked for it"
+        before = after
     raise AssertionError
 
 
-def campaign(make_store, lines, workers: int = 1) -> int:
-    """Every operation, before and after it. Gives the number of crashes."""
-
-    def one(case: tuple[int, Fault]) -> bool:
-        k, fault = case
-        return crash_and_resume(make_store(f"{k}-{fault.name.lower()}"), f"audit-{k}-{fault.name[6]}", k, fault, lines)
-
+def campaign(make_store: Callable[[str], Store], said: dict[str, Told], workers: int = 1) -> tuple[int, int]:
+    """Every operation, before and after it. Gives how many executions crashed, and how many of them twice."""
     most = 0
     for calm in range(3):  # threads make the number vary a little
         store = FaultyStore(make_store(f"calm-{calm}"))
-        assert attempt(store, f"calm-{calm}", lines)[0] is not None
+        assert attempt(store, f"calm-{calm}", said)[0] is not None
+        assert said[f"calm-{calm}"].all["begin flaky "] == 2
         most = max(most, store.count())
     assert most <= MOST
-    cases = [(k, fault) for k in range(1, most + 2) for fault in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)]
+
+    def one(case: tuple[int, Fault]) -> int:
+        k, fault = case
+        name = f"{k}-{fault.name.lower()}"
+        rng = random.Random(name)
+        second = rng.randint(1, max(6, most + 6 - k)), rng.choice(CRASHES)
+        try:
+            return crash_and_resume(make_store(name), f"audit-{name}", [case, second], said)
+        except BaseException as e:
+            e.add_note(f"crashed at operation {k}, {fault.name}, and then at operation {second[0]}, {second[1].name}")
+            raise
+
+    cases = [(k, fault) for k in range(1, most + 2) for fault in CRASHES]
     with ThreadPoolExecutor(workers) as pool:
-        return sum(pool.map(one, cases))
+        crashes = [*pool.map(one, cases)]
+    return sum(n > 0 for n in crashes), sum(n > 1 for n in crashes)
 
 
 def test_a_crash_at_every_operation_in_memory(said) -> None:
-    assert campaign(lambda name: MemoryStore(f"campaign-{name}"), said) > 40
+    once, twice = campaign(lambda name: MemoryStore(f"campaign-{name}"), said)
+    assert once > 60
+    assert twice > 40
 
 
 def test_a_crash_at_every_operation_on_a_folder(said, tmp_path) -> None:
-    assert campaign(lambda name: LocalStore(tmp_path / name), said) > 40
+    once, twice = campaign(lambda name: LocalStore(tmp_path / name), said)
+    assert once > 60
+    assert twice > 40
 
 
 @pytest.mark.s3
 @pytest.mark.parametrize("server", ["moto_s3", "seaweedfs_s3"])
 def test_a_crash_at_every_operation_on_s3(said, server, request) -> None:
     factory = request.getfixturevalue(server)
-    assert campaign(lambda name: factory(), said, workers=4) > 40
+    once, twice = campaign(lambda name: factory(), said, workers=4)
+    assert once > 60
+    assert twice > 40

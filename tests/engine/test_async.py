@@ -183,7 +183,7 @@ def test_a_cancelled_flow_is_interrupted_and_resumes(store, ran):
 
     asyncio.run(main())
     seen = KitaruClient().executions.get("x")
-    assert (seen.status.value, seen.checkpoints[1].status) == ("interrupted", "running")
+    assert (seen.status.value, seen.checkpoints[1].status) == ("interrupted", "interrupted")
     assert body.options(exec_id="x").run().get() == (1, "done")
     assert ran.names == ["quick", "slow", "slow"]
 

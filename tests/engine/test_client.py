@@ -6,10 +6,12 @@ import time
 
 import pytest
 
+import kitaru
 from kitaru import KitaruClient, checkpoint, flow, log
 from kitaru.catalog import rows
 from kitaru.client import ExecutionStatus
 from kitaru.errors import AmbiguousNameError, InvalidNameError, NotFoundError, UntrustedValueError, UsageError
+from kitaru.executions import read_execution
 from kitaru.stores.memory import MemoryStore
 from kitaru.testing.faults import FaultyStore, SimulatedCrash
 
@@ -184,6 +186,28 @@ def test_a_dead_owners_run_shows_as_interrupted(connected, ran):
     assert client.executions.resume("x").status == "completed"
 
 
+def test_what_a_dead_owner_was_at_shows_as_interrupted(connected):
+    store = connected(FaultyStore(MemoryStore()))
+
+    @checkpoint
+    def outer():
+        while not KitaruClient(store.inner).executions.get("x").checkpoints:  # its start goes up beside the step path
+            time.sleep(0.001)
+        store.crash()
+
+    @flow
+    def doomed():
+        outer()
+
+    with pytest.raises(SimulatedCrash):
+        doomed.options(exec_id="x").run()
+    read = KitaruClient(store.inner).executions.get("x")
+    told = read_execution("x", read._reading.segments)
+    assert {c.status for c in told.checkpoints} == {"running"}, "its journal does not know"
+    assert read.status is ExecutionStatus.INTERRUPTED
+    assert {c.status for c in read.checkpoints} == {"interrupted"}
+
+
 def test_one_that_runs_shows_as_running(store, client):
     seen = []
 
@@ -198,6 +222,49 @@ def test_one_that_runs_shows_as_running(store, client):
 
     body.options(exec_id="x").run()
     assert seen[0][0] == "running"
+    assert [step and step.status for _, step in seen] == ["running"] or seen[0][1] is None
+
+
+def test_a_step_that_had_not_ended_when_its_owner_went_is_interrupted_and_runs_once_it_is_started_again(store, client):
+    seen = []
+
+    @checkpoint
+    def left():
+        seen.append([c.status for c in client.executions.get("x").checkpoints])
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    @flow
+    def body():
+        left()
+
+    with pytest.raises(KeyboardInterrupt):
+        body.options(exec_id="x").run()
+    (step,) = client.executions.get("x").checkpoints
+    assert (step.status, step.data.attempts, step.data.ended) == ("interrupted", 1, None)
+    body.options(exec_id="x").run()
+    assert seen[1] in (["interrupted"], ["running"])  # whether its start is recorded by then
+    (step,) = client.executions.get("x").checkpoints
+    assert (step.status, step.data.attempts) == ("completed", 2)
+
+
+def test_a_step_with_several_outputs_is_not_taken_for_its_first(store, client):
+    @checkpoint(outputs=("a", "b"))
+    def two():
+        return 1, "x"
+
+    @flow
+    def body():
+        two()
+        return two()
+
+    body.options(exec_id="x").run()
+    assert kitaru.load("x", "two") == (1, "x")
+    assert kitaru.load("x", "two#2.b") == "x"
+    with pytest.raises(NotFoundError, match=r"two#1 has 2 outputs: say which of two\.a, two\.b"):
+        client.artifacts.get("x:two")
+    with pytest.raises(NotFoundError, match=r"two#2 has 2 outputs: say which of two#2\.a, two#2\.b"):
+        client.artifacts.get("x:@2")
 
 
 # ---------------------------------------------------------------- trust

@@ -57,7 +57,7 @@ def test_a_step_in_flight_is_taken_up_with_what_finished_inside(store, client, r
 
     with pytest.raises(KeyboardInterrupt):
         tree.options(exec_id="x").run()
-    assert [c.status for c in client.executions.get("x").checkpoints] == ["running", "completed"]
+    assert [c.status for c in client.executions.get("x").checkpoints] == ["interrupted", "completed"]
     assert tree.options(exec_id="x").run().get() == 3
     assert ran.names == ["leaf 1", "branch", "branch", "leaf 2"]
     steps = client.executions.get("x").checkpoints

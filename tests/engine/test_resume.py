@@ -315,7 +315,7 @@ def test_a_changed_helper_is_noticed_and_its_step_reused(run_script, tmp_path):
     script.write_text(SCRIPT.format(more=1000))
     done = run_script("audit.py")
     assert (done.code, done.out) == (0, "20\n"), done.err
-    assert "the code of work has changed (.:helper)" in done.err
+    assert "the code of work has changed (helper)" in done.err
     assert "plain" not in done.err
 
 

@@ -145,7 +145,7 @@ def test_what_cannot_be_saved_fails_where_it_was_saved(store):
     def body():
         save("rows", {"all": [1, (n for n in "ab")]})
 
-    with pytest.raises(UnrecordableValueError, match=r"body\.rows\[.all.\]\[1\] is a builtins:generator"):
+    with pytest.raises(UnrecordableValueError, match=r"body\.rows\[.all.\]\[1\] is the generator"):
         body.run()
 
 

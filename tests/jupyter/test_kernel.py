@@ -108,6 +108,7 @@ def until(what):
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_cells_plain_and_awaiting_nested_failing_and_interrupted(kernel, client):
     run = kernel()
     # A step with an await: the kernel runs it as a task, whose context is gone when the cell has ended.

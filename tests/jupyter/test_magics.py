@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from IPython.core.completer import provisionalcompleter
 
 from kitaru.client import KitaruClient
 from kitaru_jupyter import refusal
-
-
-def until_listed():
-    """The catalog is written off the step path, a moment later."""
-    deadline = time.monotonic() + 10
-    while not KitaruClient().executions.list() and time.monotonic() < deadline:
-        time.sleep(0.01)
 
 
 def test_kitaru_says_where_one_is(cells):
@@ -84,7 +75,6 @@ def test_log_shows_label_status_and_names(cells):
 def test_show_takes_every_ref(cells, ref, begins):
     cells("%%kitaru_step make\nx = 1")
     cells("%%kitaru_step make\nx = 2")
-    until_listed()
     assert cells(f"%kitaru show {ref}").text.startswith(begins)
 
 
@@ -97,7 +87,6 @@ def test_show_takes_an_exec_id_and_an_address(cells):
 
 def test_runs_is_a_data_frame(cells):
     cells("%%kitaru_step s\nx = 1")
-    until_listed()
     frame = cells("%kitaru runs").value
     assert list(frame.columns) == ["exec_id", "flow", "status", "begun", "took"]
     assert frame.loc[0, "exec_id"] == cells.notebook.exec_id

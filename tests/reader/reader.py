@@ -210,6 +210,10 @@ class Execution:
         for segment in place.segments(exec_id, packs=packs):
             for record in segment["records"]:
                 self._learn(record)
+                if record["kind"] in {"claim", "release"}:
+                    for step in self.steps:
+                        if step["status"] == "running":
+                            step["status"] = "interrupted"
                 if record["kind"] == "claim":
                     self.status, self.attempts = "running", segment["epoch"]
                 elif record["kind"] == "release":

@@ -227,7 +227,7 @@ def test_a_run_that_was_interrupted_and_changed_code(folder):
     with pytest.raises(KeyboardInterrupt):
         version(1).options(exec_id="c").run()
     e = agrees(folder, "c")
-    assert [s["status"] for s in e.steps] == ["completed", "running"]
+    assert [s["status"] for s in e.steps] == ["completed", "interrupted"]
     version(2).options(exec_id="c").run()
     e = agrees(folder, "c")
     assert [s["superseded"] for s in e.steps].count(True) >= 1

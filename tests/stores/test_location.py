@@ -186,7 +186,13 @@ def test_a_printed_command_names_the_store_only_where_the_search_would_not_find_
     assert not default_would_find(LocalStore(nowhere / "other"))
     connect("s3://bucket/prefix")
     assert not default_would_find(current_store())
+
+
+def test_a_printed_command_does_not_rely_on_this_processs_environment(nowhere, monkeypatch):
     monkeypatch.setenv("KITARU_STORE", "s3://bucket/prefix")
+    assert not default_would_find(current_store()), "another shell has no such variable"
+    assert not default_would_find(LocalStore(nowhere / ".kitaru")), "this shell has one that leads elsewhere"
+    monkeypatch.setenv("KITARU_STORE", str(nowhere / ".kitaru"))
     assert default_would_find(current_store())
 
 
