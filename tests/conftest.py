@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,16 @@ from kitaru.stores.memory import MemoryStore
 from kitaru.testing.faults import FaultyStore
 
 pytest_plugins = ["kitaru.testing.fixtures"]
+
+ROOT = str(Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _this_checkout():
+    """Processes that a test starts run this checkout, wherever an installed kitaru may stand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", ROOT)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -150,10 +161,11 @@ def run_script(tmp_path):
 
     def run(*argv, env=None, cwd=None):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("KITARU_", "COV_", "PYTHONPATH"))}
+        paths = [*filter(None, [(env or {}).get("PYTHONPATH")]), ROOT]  # this checkout, whatever is installed
         done = subprocess.run(
             [sys.executable, *map(str, argv)],
             cwd=cwd or tmp_path,
-            env={**clean, **(env or {})},
+            env={**clean, **(env or {}), "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
             timeout=60,

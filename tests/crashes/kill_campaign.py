@@ -52,14 +52,14 @@ def one_execution(at: str, seed: int, k: int, folder: Path, span: float) -> int:
     """Kill it up to four times, check after each try, and let it end. Gives the number of kills that met it alive."""
     rng = random.Random(f"{seed}/{k}")
     store, exec_id, log = open_store(at), f"kill-{seed}-{k}", folder / f"{k}.log"
-    before: dict = {}
+    before = oracle.Seen()
     kills = seen = 0
     patiences = [rng.uniform(0, span) for _ in range(rng.randint(1, 4))]
     for patience in [*patiences, None]:
         completed = one_try(at, exec_id, log, patience)
         said = lines_of(log, seen)
         seen += len(said)
-        after = oracle.finished(store, exec_id)
+        after = oracle.look(store, exec_id)
         oracle.check_attempt(before, after, said)
         before = after
         if completed:

@@ -139,3 +139,57 @@ def test_a_crash_at_every_operation_on_s3(said, server, request) -> None:
     once, twice = campaign(lambda name: factory(), said, workers=4)
     assert once > 60
     assert twice > 40
+
+
+# ---------------------------------------------------------------- what it must notice
+
+
+def start_before_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    perform = engine.Engine.perform
+
+    def early(self, made):
+        if made.blobs:
+            with self.lock:
+                self._write(made.started)
+            yield engine._Upload(self.recorder, made.blobs)
+            made.blobs = []
+        return (yield from perform(self, made))
+
+    monkeypatch.setattr(engine.Engine, "perform", early)
+
+
+def go_on_before_the_end_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(_) -> None:
+        return None
+
+    monkeypatch.setattr(engine._Durable, "run", lambda _: None)
+    monkeypatch.setattr(engine._Durable, "arun", at_once)
+
+
+def end_before_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, run = engine.Engine._outputs, engine._Durable.run
+    late: list[tuple[engine.Recorder, tuple[bytes, bytes]]] = []
+
+    def without(self, step, label, value, blobs):
+        own: list[tuple[bytes, bytes]] = []
+        values = outputs(self, step, label, value, own)
+        late.extend((self.recorder, blob) for blob in own)
+        return values
+
+    def then_upload(self) -> None:
+        run(self)
+        mine = [x for x in late if x[0].journal is self.journal]
+        late[:] = [x for x in late if x not in mine]
+        for recorder, blob in mine:
+            recorder.put_blob(*blob)
+
+    monkeypatch.setattr(engine.Engine, "_outputs", without)
+    monkeypatch.setattr(engine._Durable, "run", then_upload)
+
+
+@pytest.mark.parametrize("mistake", [start_before_its_inputs, go_on_before_the_end_is_durable, end_before_its_outputs])
+def test_the_campaign_notices_a_mistake(mistake, said, monkeypatch) -> None:
+    mistake(monkeypatch)
+    with pytest.raises((AssertionError, KitaruError)) as noticed:
+        campaign(lambda name: MemoryStore(f"mistaken-{name}"), said)
+    assert "crashed at operation" in noticed.value.__notes__[0]  # without a crash it goes well
