@@ -794,12 +794,7 @@ class Engine:
     def _look_after_a_gap(self) -> None:
         """After a gap of its own (a laptop that slept) an owner looks before it begins another body."""
         if self.clock.monotonic() - self.journal.last_life > 2 * self._heartbeat:
-            try:
-                if self.journal.is_fenced() and self.journal.halted is not None:
-                    raise Halt(self.journal.halted)
-            except StoreError as e:
-                raise Halt(e) from e
-            self.journal.alive()
+            self.journal.look()
 
     # ------------------------------------------------------------ what a body records of itself
 

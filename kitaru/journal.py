@@ -346,10 +346,6 @@ class Journal:
         if self._halted:
             raise Halt(self._halted)
 
-    def alive(self) -> None:
-        """It is known that nobody took over."""
-        self.last_life = self._clock.monotonic()
-
     def halt(self, error: KitaruError) -> None:
         """Record nothing more; whoever waits is told why."""
         with self._lock:

@@ -34,7 +34,7 @@ CASES, OF_A_TEST = 320, 40
 
 def a_program(rng: random.Random, depth: int = 0) -> Program:
     """Statements: a kind, and what it takes."""
-    kinds = ["step", "loop", "branch", "nested", "gather", "submit", "caught", "retried"]
+    kinds = ["step", "loop", "branch", "nested", "gather", "submit", "tasks", "caught", "retried"]
     out: Program = []
     for _ in range(rng.randint(1, 4 - depth)):
         kind = rng.choice(kinds if depth < 2 else ["step", "caught", "retried"])
@@ -45,7 +45,7 @@ def a_program(rng: random.Random, depth: int = 0) -> Program:
             out.append((kind, a_program(rng, depth + 1), a_program(rng, depth + 1)))
         elif kind == "nested":
             out.append((kind, salt, a_program(rng, 2)))
-        elif kind in {"gather", "submit"}:
+        elif kind in {"gather", "submit", "tasks"}:
             out.append((kind, [rng.randint(1, 9) for _ in range(rng.randint(2, 3))]))
         else:
             out.append((kind, salt))
@@ -66,7 +66,7 @@ def expected(program: Program, x: int) -> int:
             x = expected(rest[x % 2], x)
         elif kind == "nested":
             x = value_of(rest[0], expected(rest[1], x))
-        elif kind in {"gather", "submit"}:
+        elif kind in {"gather", "submit", "tasks"}:
             x = sum((n + 1) * value_of(salt, x) for n, salt in enumerate(rest[0])) % PRIME
         elif kind == "caught":
             x = (x + value_of(rest[0], x) + 1) % PRIME
@@ -142,6 +142,12 @@ async def nested(salt: int, program: Program, x: int) -> int:
     return value_of(salt, inner)
 
 
+async def aside(salt: int, x: int) -> int:
+    """A call that a side task makes: it has no place."""
+    await asyncio.sleep(0)
+    return held(("fetch", salt, x), await fetch(salt, x))
+
+
 async def interpret(program: Program, x: int) -> int:
     for kind, *rest in program:
         if kind == "loop":
@@ -155,6 +161,9 @@ async def interpret(program: Program, x: int) -> int:
             values = await asyncio.gather(*[fetch(salt, x) for salt in rest[0]])
             for salt in rest[0]:
                 held(("fetch", salt, x), 0)
+            x = sum((n + 1) * value for n, value in enumerate(values)) % PRIME
+        elif kind == "tasks":
+            values = await asyncio.gather(*[aside(salt, x) for salt in rest[0]])
             x = sum((n + 1) * value for n, value in enumerate(values)) % PRIME
         elif kind == "submit":
             futures = [step.submit(salt, x) for salt in rest[0]]
@@ -238,8 +247,8 @@ def calls_of(program: Program, x: int) -> Counter[tuple[Any, ...]]:
             if kind == "nested":
                 out["nested", rest[0], str(rest[1]), x] += 1
                 walk(rest[1], x)
-            elif kind in {"gather", "submit"}:
-                out.update(("fetch" if kind == "gather" else "step", salt, x) for salt in rest[0])
+            elif kind in {"gather", "submit", "tasks"}:
+                out.update(("step" if kind == "submit" else "fetch", salt, x) for salt in rest[0])
             else:
                 out[{"caught": "fails", "retried": "flaky"}.get(kind, kind), rest[0], x] += 1
             x = expected([(kind, *rest)], x)

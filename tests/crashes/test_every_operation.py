@@ -150,7 +150,8 @@ def start_before_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     def early(self, made):
         if made.blobs:
             with self.lock:
-                self._write(made.started)
+                ticket = self._write(made.started)
+            yield engine._Durable(self.journal, ticket)
             yield engine._Upload(self.recorder, made.blobs)
             made.blobs = []
         return (yield from perform(self, made))
@@ -190,6 +191,10 @@ def end_before_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mistake", [start_before_its_inputs, go_on_before_the_end_is_durable, end_before_its_outputs])
 def test_the_campaign_notices_a_mistake(mistake, said, monkeypatch) -> None:
     mistake(monkeypatch)
-    with pytest.raises((AssertionError, KitaruError)) as noticed:
-        campaign(lambda name: MemoryStore(f"mistaken-{name}"), said)
-    assert "crashed at operation" in noticed.value.__notes__[0]  # without a crash it goes well
+    for turn in range(5):  # on a busy machine threads take other turns, and one campaign may miss it
+        try:
+            campaign(lambda name, turn=turn: MemoryStore(f"{mistake.__name__}-{turn}-{name}"), said)
+        except (AssertionError, KitaruError) as noticed:
+            if any("crashed at operation" in note for note in getattr(noticed, "__notes__", ())):
+                return  # without a crash it goes well
+    pytest.fail("five campaigns did not notice it")

@@ -339,7 +339,8 @@ def test_an_exception_group_that_was_caught(store, ran, stop_after):
     with pytest.raises(KeyboardInterrupt):
         body.options(exec_id="x").run()
     assert body.options(exec_id="x").run().get() == "ValueError"
-    assert ran.counts["work"] == 2
+    # The group may cancel the second while its failure is recorded: nobody was handed that one, and it runs again.
+    assert ran.counts["work"] in {2, 3}
 
 
 def test_an_exception_that_cannot_carry_a_tag_runs_again(store, ran, capsys):
