@@ -88,10 +88,12 @@ def compare(n: int, turns: int) -> list[Comparison]:
 
     again = {p: max(int(r["again"]) for r in rounds[p]) for p in PEERS}
     repeated = ", ".join(f"{p} ran up to {k} finished steps again" for p, k in again.items() if k)
+    kept = "Burr keeps the last state alone, and skips nothing"
+    notes = "; ".join(filter(None, (kept, repeated)))
     return [
         Comparison("small step of 1 KB, durable, folder or SQLite", "ms", by_peer("step")),
         Comparison(f"its last {n // 10} steps against its first {n // 10}, of {n}", "×", by_peer("growth")),
         Comparison("100 × 50 ms, 16 at a time", "s", by_peer("fan"), "Burr has no such thing"),
-        Comparison(f"resume after {n} steps, after imports", "s", by_peer("resume"), repeated),
+        Comparison(f"resume after {n} steps, after imports", "s", by_peer("resume"), notes),
         Comparison("import, over bare Python", "s", by_peer("import")),
     ]
