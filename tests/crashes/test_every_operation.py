@@ -95,6 +95,7 @@ def crash_and_resume(inner: Store, exec_id: str, faults: list[tuple[int, Fault]]
 
 def campaign(make_store: Callable[[str], Store], said: dict[str, Told], workers: int = 1) -> tuple[int, int]:
     """Every operation, before and after it. Gives how many executions crashed, and how many of them twice."""
+    said.clear()  # of a campaign before it in the same test
     most = 0
     for calm in range(3):  # threads make the number vary a little
         store = FaultyStore(make_store(f"calm-{calm}"))
