@@ -549,6 +549,48 @@ def test_a_beat_whose_store_fails_does_not_ask_twenty_times_a_second(clock):
     let_go(claimed, None)
 
 
+@pytest.mark.parametrize("stuck", ["/packs/", "/journal/", "catalog/"])
+def test_the_beat_goes_on_while_an_upload_is_stuck(clock, monkeypatch, stuck):
+    monkeypatch.setattr(ownership, "PACK_IN_FLIGHT", 3)
+    arrived, go = threading.Event(), threading.Event()
+
+    class Stuck(MemoryStore):
+        held = stuck == "catalog/"
+
+        def put_if_absent(self, key, data):
+            self._hold(key)
+            return super().put_if_absent(key, data)
+
+        def put(self, key, data):
+            self._hold(key)
+            super().put(key, data)
+
+        def _hold(self, key):
+            if self.held and stuck in key:
+                arrived.set()
+                go.wait(PATIENCE)
+
+    store = Stuck(clock=clock.time)
+    claimed = own(store, clock)
+    try:
+        if stuck == "/packs/":
+            store.held = True
+        for i in range(3):
+            claimed.journal.wait(claimed.journal.add(note(i)))
+        store.held = True
+        if stuck == "/journal/":  # else a segment may be the sign of life, and there is no beat to see
+            claimed.journal.add(note(3))
+            clock.advance(0.3)
+        assert arrived.wait(PATIENCE)
+        for _ in range(4):
+            clock.advance(21)
+            expect(lambda: any(e.age < 20 for e in store.list(f"executions/{EXEC}/owner/")), 2.0)
+    finally:
+        go.set()
+        let_go(claimed)
+    check(store)
+
+
 def test_a_process_knows_itself():
     assert this_process() == this_process()
     assert isinstance(this_process(), Process)

@@ -7,12 +7,15 @@ import random
 import ormsgpack
 import pytest
 
-from kitaru.errors import CorruptionError, KeyMissingError, StoreFormatError
+from kitaru.errors import CorruptionError, InvalidNameError, KeyMissingError, StoreFormatError, UnrecordableValueError
+from kitaru.ids import check_step_name
 from kitaru.reading import read_journal
-from kitaru.records import Claim
+from kitaru.records import Claim, Logged, Release, Started, Value, to_wire
 from kitaru.segments import (
     Segment,
+    _array_of,
     _seal,
+    encode_record,
     journal_key,
     pack,
     pack_key,
@@ -272,3 +275,58 @@ def test_an_owner_packs_what_it_wrote_and_what_it_found():
     reading = read_journal(store, EXEC)
     assert (reading.n, reading.packed) == (140, 140)
     assert notes(store) == list(range(140))
+
+
+# ---------------------------------------------------------------- what cannot be encoded
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
+def test_records_are_joined_as_msgpack_would(count):
+    assert _array_of(count) + b"\x01" * count == ormsgpack.packb([1] * count)
+
+
+def test_a_joined_segment_is_what_msgpack_makes_of_the_whole():
+    segment = Segment(EXEC, 3, "w1", b"n" * 16, 2, b"p" * 32, tuple(note(i) for i in range(20)), 12.5)
+    body = {"exec": EXEC, "n": 3, "writer": "w1", "nonce": b"n" * 16, "epoch": 2, "prev": b"p" * 32, "at": 12.5}
+    whole = ormsgpack.packb(body | {"records": [to_wire(r, EXEC) for r in segment.records]})
+    assert segment.encode()[8:-32] == whole
+
+
+def started(name="a", **more):
+    preview = Value(b"d" * 32, 1, "text", {"text": "\ud800"}, b"x")
+    return Started((EXEC, 1), None, name, 1, (), b"", arguments=(("x", preview),), **more)
+
+
+def test_a_record_that_cannot_be_written_is_its_callers_alone():
+    store = MemoryStore()
+    journal = journal_on(store)
+    journal.add(note(1))
+    with pytest.raises(UnrecordableValueError, match=r"record 'logged' of audit-1 .* its data holds"):
+        journal.add(Logged(None, 2, {"i": object()}))
+    with pytest.raises(UnrecordableValueError, match=r"record 'started' of audit-1 .* its name holds"):
+        journal.add(started("\ud800"))
+    with pytest.raises(UnrecordableValueError, match=r"record 'started' of audit-1 .* its type holds"):
+        journal.add(started(type="\ud800"))
+    journal.wait(journal.add(note(3)))
+    assert notes(store) == [1, 3]
+    assert journal.halted is None
+
+
+def test_lone_surrogates_in_what_people_read_are_written_out():
+    store = MemoryStore()
+    journal = journal_on(store)
+    journal.add(started(source="x = '\ud83d'"))
+    journal.add(Logged(None, 1, {"\udc00": ["\udcff"]}))
+    journal.add(Release("interrupted", "SystemExit: \udcff"))
+    journal.flush()
+    first, logged, release = read_journal(store, EXEC).records
+    assert first.source == "x = '\\ud83d'"
+    assert first.arguments[0][1].preview == {"text": "\\ud800"}
+    assert logged.data == {"\\udc00": ["\\udcff"]}
+    assert release.reason == "SystemExit: \\udcff"
+    assert encode_record(first, EXEC)
+
+
+def test_no_name_holds_a_lone_surrogate():
+    with pytest.raises(InvalidNameError, match="lone surrogates"):
+        check_step_name("a\ud800")
