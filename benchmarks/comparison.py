@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Comparison
-from benchmarks.peers.make_envs import PACKAGES, python_of
+from benchmarks.peers.make_envs import python_of
 
 HERE = Path(__file__).with_name("peers")
-PEERS = ("kitaru", *PACKAGES)
+OTHERS = ("langgraph", "burr", "dbos")
+PEERS = ("kitaru", *OTHERS)
 IMPORTS = {
     "kitaru": "from kitaru import flow, checkpoint",
     "langgraph": "from langgraph.func import entrypoint, task; from langgraph.checkpoint.sqlite import SqliteSaver",
@@ -73,7 +74,7 @@ def _figures(peer: str, n: int) -> dict[str, float]:
 def compare(n: int, turns: int) -> list[Comparison]:
     """All peers, in turns."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    missing = [peer for peer in PACKAGES if not python_of(peer).exists()]
+    missing = [peer for peer in OTHERS if not python_of(peer).exists()]
     if missing:
         sys.exit(f"no environment for {', '.join(missing)}: python benchmarks/peers/make_envs.py")
     for peer in PEERS:  # compiled, and in the page cache, as at a user's

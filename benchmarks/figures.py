@@ -83,7 +83,9 @@ class Comparison:
         if not others:
             return ""
         best = min(others, key=others.__getitem__)
-        factor = others[best] / mine
+        if not others[best]:
+            return f"**behind {best}**, which has none"
+        factor = others[best] / mine if mine else float("inf")
         if factor >= 1.05:
             return f"ahead: {factor:.1f} × less than {best}"
         return f"**behind {best}**: {1 / factor:.1f} ×" if factor <= 0.95 else f"level with {best}"

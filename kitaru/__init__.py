@@ -11,46 +11,107 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import idempotency_key, lineage, load, log, save
+    from .adapters.http.recording import record_http
+    from .adapters.llms import llm, llm_async
+    from .api import digest, idempotency_key, lineage, load, log, save
     from .client import KitaruClient
-    from .errors import KitaruDivergenceError, KitaruError, KitaruWarning
+    from .diffs import diff
+    from .errors import (
+        KitaruDivergenceError,
+        KitaruError,
+        KitaruWaitAborted,
+        KitaruWaitExpired,
+        KitaruWarning,
+    )
     from .flows import flow
+    from .lambdas import lambda_handler
     from .location import connect
+    from .passes import resume_ready
+    from .references import Ref
+    from .repeats import repeat
+    from .replays import plan
     from .sessions import Session
     from .steps import checkpoint
+    from .waits import Child, cancelled, gather, now, random, sleep, sleep_async, spawn, uuid4, wait, wait_async
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Child",
     "KitaruClient",
     "KitaruDivergenceError",
     "KitaruError",
+    "KitaruWaitAborted",
+    "KitaruWaitExpired",
     "KitaruWarning",
+    "Ref",
     "Session",
+    "cancelled",
     "checkpoint",
     "connect",
+    "diff",
+    "digest",
     "flow",
+    "gather",
     "idempotency_key",
+    "lambda_handler",
     "lineage",
+    "llm",
+    "llm_async",
     "load",
     "log",
+    "now",
+    "plan",
+    "random",
+    "record_http",
+    "repeat",
+    "resume_ready",
     "save",
+    "sleep",
+    "sleep_async",
+    "spawn",
+    "uuid4",
+    "wait",
+    "wait_async",
 ]
 
 _WHERE = {
+    "Child": "waits",
     "KitaruClient": "client",
     "KitaruDivergenceError": "errors",
     "KitaruError": "errors",
+    "KitaruWaitAborted": "errors",
+    "KitaruWaitExpired": "errors",
     "KitaruWarning": "errors",
+    "Ref": "references",
     "Session": "sessions",
+    "cancelled": "waits",
     "checkpoint": "steps",
     "connect": "location",
+    "diff": "diffs",
+    "digest": "api",
     "flow": "flows",
+    "gather": "waits",
     "idempotency_key": "api",
+    "lambda_handler": "lambdas",
     "lineage": "api",
+    "llm": "adapters.llms",
+    "llm_async": "adapters.llms",
     "load": "api",
     "log": "api",
+    "now": "waits",
+    "plan": "replays",
+    "random": "waits",
+    "record_http": "adapters.http.recording",
+    "repeat": "repeats",
+    "resume_ready": "passes",
     "save": "api",
+    "sleep": "waits",
+    "sleep_async": "waits",
+    "spawn": "waits",
+    "uuid4": "waits",
+    "wait": "waits",
+    "wait_async": "waits",
 }
 
 

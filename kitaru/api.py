@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from .stores.base import Store
 
-__all__ = ["idempotency_key", "lineage", "load", "log", "save"]
+__all__ = ["digest", "idempotency_key", "lineage", "load", "log", "save"]
 
 
 def save(name: str, value: Any, type: str | None = None) -> None:  # noqa: A002 - the reference's name
     """Record `value` under `name`, as an artifact of the step or flow whose body this is.
 
-    Saving again under the same name makes a further version. Outside of a flow it does nothing. What a flow's own body
+    Saving again under the same name makes a further version: `load` gives the newest, ``report#1`` the first, and
+    ``KitaruClient().artifacts.list(name=…)`` all of them. Outside of a flow it does nothing. What a flow's own body
     saves is recorded once, however often the flow resumes.
 
     Parameters
@@ -74,7 +75,7 @@ def idempotency_key() -> str:
     return secrets.token_hex(16) if frame is None else frame.engine.idempotency_key(frame)
 
 
-def load(exec_id: str, name: str | None = None) -> Any:
+def load(exec_id: str, name: str | None = None, *, lazy: bool = False) -> Any:
     """A value from a recorded execution.
 
     Parameters
@@ -82,7 +83,10 @@ def load(exec_id: str, name: str | None = None) -> Any:
     exec_id
         The execution; or, alone, the complete address of a value, as a failure prints it.
     name
-        A saved name, else a step: ``"report"``, ``"classify#2"``, ``"classify#2.in.package"``.
+        A saved name, else a step: ``"report"`` (the newest version; ``"report@1"`` the first), ``"classify#2"``,
+        ``"classify#2.in.package"``.
+    lazy
+        Give a `Ref` to the value: its preview, a column or some rows, without loading the rest.
 
     Returns
     -------
@@ -98,11 +102,39 @@ def load(exec_id: str, name: str | None = None) -> Any:
     """
     from .client import KitaruClient
 
-    return KitaruClient().artifacts.load(exec_id if name is None else f"{exec_id}:{name}")
+    return KitaruClient().artifacts.load(exec_id if name is None else f"{exec_id}:{name}", lazy=lazy)
+
+
+def digest(value: Any) -> str:
+    """The digest that `value` has where it is recorded: what `client.Artifact.digest` says of an equal one.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits: the SHA-256 of its canonical form. Equal for values that are equal in type, content and
+        order, in every process, and for no others. Of what can only be pickled it may differ from run to run.
+
+    Raises
+    ------
+    UnrecordableValueError
+        Where no codec takes `value`; the message names the place and the type.
+
+    Examples
+    --------
+    >>> digest({"licence": "MIT"}) == digest({"licence": "MIT"}), digest(1) == digest(True)
+    (True, False)
+    """
+    from .codecs import Sharer
+
+    return Sharer().encode(value, place="value").digest.hex()
 
 
 def lineage(
-    exec_id: str, *, store: str | os.PathLike[str] | Store | None = None, after: bool = True
+    exec_id: str,
+    *,
+    store: str | os.PathLike[str] | Store | None = None,
+    after: bool = True,
+    origins: bool = False,
 ) -> nx.MultiDiGraph[str]:
     """What made which value in an execution, as a graph, from its records alone: no value is loaded.
 
@@ -117,6 +149,9 @@ def lineage(
     after
         Whether steps that no data ties are tied by their order. Leave it out (``after=False``) for questions about
         data: with it, whatever ran before a step is among the ancestors of that step.
+    origins
+        Of a fork: together with the executions that it was forked from, of which equal values are one node; what was
+        put in the place of a recorded value is tied to that one by ``edited_from``.
 
     Returns
     -------
@@ -139,4 +174,4 @@ def lineage(
     """
     from .client import KitaruClient
 
-    return KitaruClient(store).executions.get(exec_id).lineage(after=after)
+    return KitaruClient(store).executions.get(exec_id).lineage(after=after, origins=origins)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from .errors import StoreError
 from .ids import from_key_part, to_key_part
-from .stores.base import Store
+from .stores.base import Entry, Store
 
-__all__ = ["Row", "drop", "put_status", "rows"]
+__all__ = ["Row", "drop", "entries_of", "put_status", "rows"]
 
 _LATEST = 10**13  # milliseconds; the year 2286
 
@@ -36,10 +36,22 @@ class Row:
 
 def put_status(store: Store, exec_id: str, flow: str, status: str, *, begun: float, at: float, n: int) -> str:
     """Report `status`, which segment `n` holds. Gives the key, to be deleted once a newer one stands."""
-    stem = f"catalog/{_LATEST - round(begun * 1000):013d}/{exec_id}"
-    key = f"{stem}/{n:010d}.{status}.{to_key_part(flow)}.{round(at * 1000)}"
+    key = f"{_stem(exec_id, begun)}{n:010d}.{status}.{to_key_part(flow)}.{round(at * 1000)}"
     store.put(key, b"")
     return key
+
+
+def _stem(exec_id: str, begun: float) -> str:
+    return f"catalog/{_LATEST - round(begun * 1000):013d}/{exec_id}/"
+
+
+def entries_of(store: Store, exec_id: str, begun: float | None) -> list[tuple[Entry, Row]]:
+    """What the catalog holds of one execution; the one with the highest `Row.n` stands.
+
+    Where it is not known when it was begun, all of the catalog is listed.
+    """
+    listed = store.list("catalog/" if begun is None else _stem(exec_id, begun))
+    return [(e, row) for e in listed if (row := _row(e.key)) is not None and row.exec_id == exec_id]
 
 
 def drop(store: Store, keys: list[str]) -> None:

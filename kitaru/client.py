@@ -2,73 +2,58 @@
 
 from __future__ import annotations
 
-import enum
-import hashlib
+import datetime as dt
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import Any
 
+from .answering import PendingWait, abort, cancel, give, pause, pending_wait, pending_waits
+from .branches import branch_of
 from .catalog import Row, rows
 from .clock import SYSTEM
 from .copying import Copied, Progress, copy
-from .engine import read_value
-from .errors import (
-    AmbiguousNameError,
-    CorruptionError,
-    ExecutionEndedError,
-    InvalidNameError,
-    NotFoundError,
-    UsageError,
-)
-from .executions import CheckpointData, ExecutionData, LogLine, read_execution
-from .failures import Failure
+from .errors import CodeNotFoundError, ExecutionEndedError, NotFoundError, UsageError
+from .executions import LogLine
 from .flows import Options
+from .forks import Edits, read_origin
 from .handles import Handle
-from .ids import check_exec_id
-from .lineage_graph import build, to_networkx
-from .location import check_format, current_store, is_trusted, open_store
-from .ownership import looks_alive
-from .previews import preview_line
-from .reading import Reading, read_journal
-from .records import Value
-from .refs import Ref, format_address, parse_address, parse_ref
-from .runs import resume, settle_recorded
-from .segments import journal_key
+from .lineage_text import lineage_text
+from .location import current_store, open_store, store_budget
+from .lookups import find, look_up, only_output, open_execution, result_of
+from .moments import moment
+from .opened import FAILED, Artifact, Checkpoint, Execution, ExecutionStatus
+from .overrides import as_recorded, read_overrides
+from .planning import Plan, forecast
+from .previews import Table
+from .replays import CodeChange, begin_fork, code_changes, edits_for
+from .runs import replay, resume, settle_recorded
 from .sources import find_flow
+from .staleness import forecast_branch
 from .stores.base import Store
-
-if TYPE_CHECKING:
-    import networkx as nx
+from .verification import Verification, verify
 
 __all__ = [
+    "FAILED",
     "Artifact",
     "Artifacts",
     "Checkpoint",
+    "CodeChange",
+    "Copied",
     "Execution",
     "ExecutionStatus",
     "Executions",
+    "Handle",
     "KitaruClient",
+    "PendingWait",
+    "Plan",
     "Summary",
+    "Table",
+    "Verification",
+    "lineage_text",
 ]
-
-
-class ExecutionStatus(enum.Enum):
-    """Where an execution stands."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    WAITING = "waiting"
-    PAUSED = "paused"
-    INTERRUPTED = "interrupted"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_finished(self) -> bool:
-        """Completed, failed or cancelled: nothing more happens unless somebody asks for it."""
-        return self in {ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,184 +71,6 @@ class Summary:
     status: ExecutionStatus
     begun: float
     at: float
-
-
-class Artifact:
-    """A recorded value: looked at by its preview, loaded when it is asked for.
-
-    Attributes
-    ----------
-    name : str
-        A saved name, or ``step#N.output``.
-    kind : str
-        ``data``, ``text``, ``bytes``, ``pickle`` or ``reference``.
-    size : int
-        Bytes of its canonical form.
-    digest : str
-        SHA-256 of that form; 64 hexadecimal digits.
-    """
-
-    def __init__(self, execution: Execution, name: str, value: Value, type: str | None = None) -> None:  # noqa: A002
-        self._execution, self._value = execution, value
-        self.name, self.kind, self.size, self.type = name, value.kind, value.size, type
-        self.digest = value.digest.hex()
-
-    @property
-    def preview(self) -> dict[str, Any]:
-        """Plain data that a person recognises the value by."""
-        return dict(self._value.preview)
-
-    @property
-    def address(self) -> str:
-        """The complete REF: everything that takes one takes this."""
-        return format_address(self._execution.store.url, f"{self._execution.exec_id}:{self.name}")
-
-    def load(self) -> Any:
-        """The value, as a fresh object.
-
-        Raises
-        ------
-        UntrustedValueError
-            Where it is pickled and the store is not marked as trusted.
-        CorruptionError
-            Where its bytes are not what was recorded.
-        """
-        e = self._execution
-        return read_value(
-            e.store, self._value, trusted=is_trusted(e.store), script=e.data.begun.script, data=self._bytes()
-        )
-
-    def to_json(self) -> Any:
-        """The value as readable plain data, without running any code: types stand as ``{"$tuple": […]}``."""
-        from . import codecs
-
-        data = self._value.data or self._bytes()
-        if data is None:
-            key = self.digest
-            data = self._execution.store.get(f"blobs/{key[:2]}/{key}")
-        if hashlib.sha256(data).hexdigest() != self.digest:
-            raise CorruptionError(
-                f"{self.name} of {self._execution.exec_id} is not what was recorded: {len(data)} bytes whose SHA-256 "
-                f"is not {self.digest}. It is not shown; restore it from a copy"
-            )
-        return codecs.to_json(data)
-
-    def _bytes(self) -> bytes | None:
-        held = self._execution.data.values.get(self._value.digest)
-        return held.data if held is not None else None
-
-    def __repr__(self) -> str:
-        return f"<artifact {self.name}: {preview_line(self.preview, 60)}>"
-
-
-class Checkpoint:
-    """What one step left.
-
-    Attributes
-    ----------
-    name : str
-        The step's name; `label` is its path, ``outer#1/classify#2``.
-    status : str
-        ``running``, ``completed``, ``failed``; ``interrupted`` where it had not ended when its owner went.
-    """
-
-    def __init__(self, execution: Execution, data: CheckpointData) -> None:
-        self._execution, self.data = execution, data
-        self.name, self.label, self.status = data.name, data.label, data.status
-
-    @property
-    def artifacts(self) -> list[Artifact]:
-        """Its outputs; the first is the output where there is one."""
-        return [Artifact(self._execution, f"{self.label}.{name}", v) for name, v in self.data.outputs]
-
-    @property
-    def inputs(self) -> dict[str, Artifact]:
-        """Its inputs, by the names of the arguments."""
-        return {name: Artifact(self._execution, f"{self.label}.in.{name}", v) for name, v in self.data.arguments}
-
-    @property
-    def failure(self) -> Failure | None:
-        """What it failed with."""
-        return self.data.failure
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What its body logged."""
-        return self.data.metadata
-
-    @property
-    def source(self) -> str | None:
-        """The text of its function as it was when it ran."""
-        return self._execution.data.sources.get(self.data.own_code)
-
-    @property
-    def address(self) -> str:
-        """The complete REF."""
-        return format_address(self._execution.store.url, f"{self._execution.exec_id}:{self.label}")
-
-    def __repr__(self) -> str:
-        return f"<checkpoint {self.label}: {self.status}>"
-
-
-class Execution:
-    """One execution, as its journal stood when it was opened."""
-
-    def __init__(self, store: Store, reading: Reading) -> None:
-        self.store, self._reading = store, reading
-        self.data: ExecutionData = read_execution(reading.exec_id, reading.segments)
-        self.exec_id = reading.exec_id
-        self.flow = self.data.begun.flow
-        state = self.data.state
-        if state.status == "running" and not looks_alive(store, reading, state):
-            self.data.lose_owner()
-
-    @property
-    def status(self) -> ExecutionStatus:
-        """Where it stands. A run whose owner looks dead is interrupted: it can be resumed."""
-        return ExecutionStatus(self.data.state.status)
-
-    @property
-    def failure(self) -> Failure | None:
-        """What it failed with: type, message, traceback, causes. None where it did not."""
-        return self.data.failure
-
-    @property
-    def failed_at(self) -> str | None:
-        """The path of the step that its failure came from; None where it is the flow's own."""
-        return self.data.failed_at
-
-    @property
-    def result(self) -> Any:
-        """The flow's result. Raises `NotFoundError` where it has none."""
-        if self.data.result is None:
-            raise NotFoundError(f"{self.exec_id} has no result: it is {self.status.value}")
-        return Artifact(self, "result", self.data.result).load()
-
-    @property
-    def checkpoints(self) -> list[Checkpoint]:
-        """In the order of their starts; inner ones come after the one around them."""
-        return [Checkpoint(self, c) for c in self.data.checkpoints]
-
-    @property
-    def artifacts(self) -> list[Artifact]:
-        """What was saved by name, then the outputs of the checkpoints, then the result."""
-        out = [Artifact(self, s.name, s.value, s.type) for s in self.data.saved]
-        out += [a for c in self.checkpoints for a in c.artifacts]
-        if self.data.result is not None:
-            out.append(Artifact(self, "result", self.data.result))
-        return out
-
-    def lineage(self, *, after: bool = True) -> nx.MultiDiGraph[str]:
-        """What made which value, and what depends on it: see `kitaru.lineage`. No value is loaded."""
-        return to_networkx(build(self.data, after=after))
-
-    @property
-    def address(self) -> str:
-        """The store's address and the exec_id."""
-        return format_address(self.store.url, self.exec_id)
-
-    def __repr__(self) -> str:
-        return f"<execution {self.exec_id}: {self.status.value}>"
 
 
 class Executions:
@@ -287,26 +94,61 @@ class Executions:
         self,
         *,
         flow: str | None = None,
-        status: str | ExecutionStatus | None = None,
+        status: str | ExecutionStatus | Iterable[str | ExecutionStatus] | None = None,
+        since: str | dt.datetime | dt.timedelta | None = None,
         limit: int | None = None,
     ) -> list[Summary]:
-        """The executions, newest first. One listing, and one opening for each that is said to be running."""
-        wanted = ExecutionStatus(status) if status is not None else None
+        """The executions, newest first. One listing, and one opening for each that is said to be running.
+
+        Parameters
+        ----------
+        flow
+            Of this flow; ``audit*``, ``audit_v?`` and the like for several.
+        status
+            Which stand so; one, or any of several: `FAILED` are those that failed or were interrupted.
+        since
+            Begun since then: ``2h``, ``3d``, ``2026-11-01``, ``2026-11-01T08:30``, ``today``; a moment, or how long
+            ago that was.
+        limit
+            At most so many.
+
+        Raises
+        ------
+        UsageError
+            There is no such status; or `since` says no moment.
+
+        Examples
+        --------
+        >>> import kitaru
+        >>> from kitaru.client import FAILED, KitaruClient
+        >>> client = KitaruClient(kitaru.connect("memory://listing"))
+        >>> @kitaru.flow
+        ... def audit():
+        ...     return 42
+        >>> handle = audit.run()
+        >>> [s.status.value for s in client.executions.list(flow="aud*", since="1h")]
+        ['completed']
+        >>> client.executions.list(status=FAILED)
+        []
+        >>> store = kitaru.connect()
+        """
+        wanted = _statuses(status)
+        earliest = None if since is None else moment(since, SYSTEM.time())
         out: list[Summary] = []
         for row in rows(self._client.store):
-            if limit is not None and len(out) >= limit:
+            if (limit is not None and len(out) >= limit) or (earliest is not None and row.begun < earliest):
                 break
-            if flow is not None and row.flow != flow:
+            if flow is not None and row.flow != flow and not fnmatchcase(row.flow, flow):
                 continue
             summary = self._summary(row)
-            if summary is None or (wanted is not None and summary.status is not wanted):
-                continue
-            out.append(summary)
+            if summary is not None and (wanted is None or summary.status in wanted):
+                out.append(summary)
         return out
 
     def _summary(self, row: Row) -> Summary | None:
         status = row.status
-        if status == "running":  # a list may be behind; whoever opens it sees the truth
+        # A list may be behind, or hold what no version wrote; whoever opens it sees the truth.
+        if status == "running" or status not in {s.value for s in ExecutionStatus}:
             try:
                 status = self._client.open(self._client.store, row.exec_id).status.value
             except NotFoundError:
@@ -330,6 +172,10 @@ class Executions:
         raises: bool = True,
         max_workers: int = 32,
         on_drift: str = "reuse",
+        until: str | Callable[[str], bool] | None = None,
+        steps: int | None = None,
+        deadline: float | None = None,
+        interactive: bool = False,
     ) -> Handle:
         """Go on with an execution from its last finished steps. One that has completed gives its handle.
 
@@ -340,6 +186,14 @@ class Executions:
             this process, then in its module, then in its script.
         take_over
             Displace an owner that looks alive: only if you know that it is gone.
+        until
+            A step: the execution pauses before it begins, and the handle's status is ``paused``. Or a function that is
+            called with the path of each step that is about to run: where it gives True, the execution pauses there.
+        steps
+            So many steps of the flow's own body run, with all that is inside of them; before the next one the
+            execution pauses. Steps that have finished do not count.
+        deadline, interactive
+            As `Flow.options` takes them.
 
         Raises
         ------
@@ -353,10 +207,11 @@ class Executions:
         begun = execution.data.begun
         if execution.status is ExecutionStatus.COMPLETED:
             handle = Handle(name)
-            settle_recorded(handle, execution._reading, store, begun)
+            settle_recorded(handle, execution.reading, store, begun)
             return handle
         if execution.status is ExecutionStatus.CANCELLED:
             raise ExecutionEndedError(f"{name} was cancelled, and does not run again")
+        _refuse_by_hand(execution)
         flow, where = find_flow(begun, code)
         options = Options(
             name,
@@ -366,9 +221,13 @@ class Executions:
             take_over=take_over,
             store=store,
             clock=SYSTEM,
+            until=until,
+            steps=steps,
+            deadline=deadline,
+            interactive=interactive,
         )
         self._client.note(f"kitaru: {flow.name} found in {where}")
-        return resume(flow, execution._reading, options)
+        return resume(flow, execution.reading, options)
 
     def retry(
         self,
@@ -381,9 +240,173 @@ class Executions:
     ) -> Handle:
         """`resume` of what has failed: the failed step runs again. Raises `UsageError` for anything else."""
         execution = self.get(exec_id)
+        _refuse_by_hand(execution)
         if execution.status is not ExecutionStatus.FAILED:
-            raise UsageError(f"{execution.exec_id} is {execution.status.value}, not failed: resume it instead")
+            instead = "nothing is left to run" if execution.status.is_finished else "resume it instead"
+            raise UsageError(f"{execution.exec_id} is {execution.status.value}, not failed: {instead}")
         return self.resume(exec_id, code=code, raises=raises, max_workers=max_workers, on_drift=on_drift)
+
+    def replay(
+        self,
+        exec_id: str,
+        *,
+        from_: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        rerun: str | Iterable[str] = (),
+        on_drift: str = "reuse",
+        code: str | None = None,
+        raises: bool = True,
+        max_workers: int = 32,
+        name: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Handle:
+        """Fork an execution; see `Flow.replay`. Its flow's code is found as by `resume`.
+
+        Parameters
+        ----------
+        name
+            An exec_id for the fork; one is drawn when it is left out.
+        inputs
+            Inputs of the flow, by name; the others are as recorded.
+        """
+        store, found = self._client.find(exec_id)
+        origin = read_origin(store, found)
+        _refuse_by_hand(self._client.open(store, found))
+        flow, where = find_flow(origin.begun, code)
+        self._client.note(f"kitaru: {flow.name} found in {where}")
+        edits = edits_for(origin, from_=from_, overrides=overrides, rerun=rerun, inputs=inputs, flow=flow)
+        options = Options(name, raises, max_workers=max_workers, on_drift=on_drift, store=store, clock=SYSTEM)
+        return replay(flow, origin, edits, options)
+
+    def fork(
+        self,
+        exec_id: str,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        from_: str | None = None,
+        rerun: str | Iterable[str] = (),
+        inputs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        why: str = "",
+        code: str = "",
+        at: str | None = None,
+    ) -> str:
+        """Record a fork with these edits, and leave it paused: `resume` runs it. Its code is not needed for this.
+
+        The fork of a fork that has not run yet has the edits of both, and that one is cancelled. Of two edits that
+        exclude each other the later one holds.
+
+        Parameters
+        ----------
+        overrides, from_, rerun, inputs, name
+            As `replay` takes them.
+        why
+            The reason of the edits. It is recorded with them, and with who made them, and when.
+        code
+            The code that made their values, with `old` for the value before, of an execution whose steps are run by
+            hand. It is recorded, so that the edit can be made again elsewhere; nothing runs it here.
+        at
+            Of an execution whose steps are run by hand: the step after which the fork begins; "" for before the
+            first one.
+
+        Returns
+        -------
+        str
+            The fork's exec_id.
+
+        Examples
+        --------
+        >>> import kitaru
+        >>> from kitaru.client import KitaruClient
+        >>> @kitaru.checkpoint
+        ... def double(n: int) -> int:
+        ...     return 2 * n
+        >>> @kitaru.flow
+        ... def audit(n: int) -> int:
+        ...     return double(n) + 1
+        >>> client = KitaruClient(kitaru.connect("memory://forking"))
+        >>> fork = client.executions.fork(audit.run(3).exec_id, overrides={"double": 8}, why="it was 4")
+        >>> client.executions.get(fork).status.value, client.executions.resume(fork).get()
+        ('paused', 9)
+        >>> store = kitaru.connect()
+        """
+        store, found = self._client.find(exec_id)
+        origin = read_origin(store, found)
+        options: dict[str, Any] = {"who": _user(), "why": why}
+        edits: Edits | dict[str, Any]
+        if origin.begun.by_hand:
+            edits = dict(overrides or {})
+            made = {key: text for key, text in (("code", code), ("why", why)) if text}
+            if edits:
+                options["edits"] = [{"ref": ref.removeprefix("checkpoint."), **made} for ref in edits]
+        else:
+            edits = edits_for(origin, from_=from_, overrides=overrides, rerun=rerun, inputs=inputs)
+        if at is not None:
+            options["at"] = at
+        return begin_fork(store, origin, edits, clock=SYSTEM, name=name, options=options)
+
+    def overrides(
+        self, exec_id: str, sets: Iterable[str] = (), inputs: Iterable[str] = (), *, load: bool = True
+    ) -> dict[str, Any]:
+        """Overrides as they are typed, ``classify#2={"licence": "MIT"}``, for `replay` and `plan`.
+
+        Parameters
+        ----------
+        sets
+            ``REF=JSON``, or ``REF=@FILE``.
+        inputs
+            The same with ``NAME=`` of an input of the flow.
+        load
+            Load what is recorded there, to make values of its type: a tuple, a date, a dataclass, a model. A plan
+            asks for no values.
+
+        Raises
+        ------
+        UsageError
+            It is no JSON, or the recorded type does not take it.
+        """
+        out = read_overrides(sets, "--set")
+        given = read_overrides(inputs, "--input", "input.")
+        if twice := sorted(out.keys() & given.keys()):
+            raise UsageError(f"{twice[0]} is given twice, by --set and by --input: which of the two is meant?")
+        if not load or not (out or given):
+            return {**out, **given}
+        store, found = self._client.find(exec_id)
+        origin, values = read_origin(store, found), self._client.open(store, found).values
+        return {**as_recorded(out, origin, values), **as_recorded(given, origin, values, "--input")}
+
+    def plan(
+        self,
+        exec_id: str,
+        *,
+        from_: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        rerun: str | Collection[str] = (),
+        code: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """What `replay` with these arguments would do; see `kitaru.plan`.
+
+        For ``rerun="changed"`` its flow's code is imported, and found as by `resume`. Of a fork that has not run yet
+        it is what resuming it would do, with these edits upon its own; of an execution whose steps are run by hand,
+        which of them are stale.
+        """
+        store, found = self._client.find(exec_id)
+        origin = read_origin(store, found)
+        if origin.begun.by_hand:
+            return forecast_branch(branch_of(origin.data, origin.before))
+        earlier, start = Edits(), origin.to_begin
+        if origin.begun.fork is not None and start is not None:
+            earlier, origin = Edits.recorded(start, origin.begun.fork), start
+        flow = None
+        if "changed" in ([rerun] if isinstance(rerun, str) else rerun):
+            try:
+                flow, _ = find_flow(origin.begun, code)
+            except CodeNotFoundError:
+                if code is not None:
+                    raise  # else its steps may be in this process all the same, and what is missing is told then
+        edits = edits_for(origin, from_=from_, overrides=overrides, rerun=rerun, inputs=inputs, flow=flow)
+        return forecast(origin, edits.upon(earlier))
 
     def copy(
         self,
@@ -410,11 +433,143 @@ class Executions:
         """
         store, name = self._client.find(exec_id)
         target = open_store(to) if isinstance(to, (str, os.PathLike)) else to
-        return copy(store, target, name, progress=progress, say=self._client.note)
+        return copy(store, target, name, progress=progress, say=self._client.note, budget=store_budget())
+
+    def verify(
+        self,
+        exec_id: str,
+        *,
+        repair: bool = False,
+        progress: Callable[[Progress], None] = lambda p: None,
+    ) -> Verification:
+        """Check that every object of an execution is what was written: its chain, its digests, each blob.
+
+        Parameters
+        ----------
+        repair
+            Make again what is derived, and put back segments that a pack holds.
+        progress
+            Called after each object, with numbers of objects and bytes.
+
+        Returns
+        -------
+        Verification
+            What was looked at, and in its `findings` what is wrong, where, and which values need it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such execution.
+        """
+        store, name = self._client.find(exec_id)
+        return verify(store, name, repair=repair, progress=progress)
+
+    def pending_waits(self, exec_id: str) -> Sequence[PendingWait]:
+        """What an execution waits for: the waits that are open, in the order in which they were asked."""
+        store, name = self._client.find(exec_id)
+        return pending_waits(store, name)
+
+    def pending_wait(self, exec_id: str, wait: str) -> PendingWait:
+        """The open wait that a name, ``verdict``, a path or an id means: what it asks, and what it takes.
+
+        Raises
+        ------
+        NotFoundError, AmbiguousNameError, WaitClosedError
+            As `input`.
+        """
+        store, name = self._client.find(exec_id)
+        return pending_wait(store, name, wait)
+
+    def input(self, exec_id: str, wait: str, value: Any, *, who: str = "") -> None:
+        """Answer a wait. The first answer wins; nothing runs here: `kitaru resume --ready` goes on with it.
+
+        Parameters
+        ----------
+        wait
+            Its name, ``verdict``, or its path, ``review#2/verdict``, or its id.
+        value
+            Data that fits its schema: plain data, or an object of the type. None of the flow's code is needed.
+        who
+            Who answers; this machine's user where it is left out.
+
+        Raises
+        ------
+        NotFoundError, AmbiguousNameError
+            There is no such wait, or more than one.
+        WaitClosedError
+            It is not open any more.
+        UsageError
+            The answer does not fit; nothing has changed.
+        """
+        store, name = self._client.find(exec_id)
+        give(store, name, wait, value, who=who or _user(), clock=SYSTEM)
+
+    def abort_wait(self, exec_id: str, wait: str, *, reason: str = "", who: str = "") -> None:
+        """Close a wait without an answer: the flow gets `KitaruWaitAborted`. Raises as `input` does."""
+        store, name = self._client.find(exec_id)
+        abort(store, name, wait, reason=reason, who=who or _user(), clock=SYSTEM)
+
+    def cancel(self, exec_id: str, *, reason: str = "", who: str = "") -> ExecutionStatus:
+        """Cancel an execution: it never runs again. One that runs is left before its next step.
+
+        Gives how it stands: ``cancelled``, or ``running`` where its owner has yet to see it. Executions that it spawned
+        go on.
+
+        Raises
+        ------
+        ExecutionEndedError
+            It has completed.
+        """
+        store, name = self._client.find(exec_id)
+        return ExecutionStatus(cancel(store, name, reason=reason, who=who or _user(), clock=SYSTEM))
+
+    def pause(self, exec_id: str, *, reason: str = "", who: str = "") -> ExecutionStatus:
+        """Pause an execution before its next step; `resume` goes on with it, and no pass does.
+
+        Gives how it stands: ``paused``, or ``running`` where its owner has yet to see it.
+
+        Raises
+        ------
+        ExecutionEndedError
+            It has ended.
+        """
+        store, name = self._client.find(exec_id)
+        return ExecutionStatus(pause(store, name, reason=reason, who=who or _user(), clock=SYSTEM))
 
     def logs(self, exec_id: str) -> Sequence[LogLine]:
         """What the bodies of its flow and steps logged, in order of time."""
         return self.get(exec_id).data.logs
+
+
+def _user() -> str:
+    """Whom this process works for, as the operating system has it; "" where it does not say."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""
+
+
+def _statuses(
+    said: str | ExecutionStatus | Iterable[str | ExecutionStatus] | None,
+) -> frozenset[ExecutionStatus] | None:
+    """What a listing is narrowed to; None: nothing."""
+    if said is None:
+        return None
+    try:
+        return frozenset(map(ExecutionStatus, [said] if isinstance(said, (str, ExecutionStatus)) else said))
+    except ValueError as e:
+        there = ", ".join(s.value for s in ExecutionStatus)
+        raise UsageError(f"{e}: there are {there}") from None
+
+
+def _refuse_by_hand(execution: Execution) -> None:
+    if execution.data.begun.by_hand:
+        raise UsageError(
+            f"{execution.exec_id} was run by hand, step by step: there is no flow to go on with. In a notebook, "
+            f"%kitaru open {execution.exec_id} takes it up again"
+        )
 
 
 class Artifacts:
@@ -423,9 +578,37 @@ class Artifacts:
     def __init__(self, client: KitaruClient) -> None:
         self._client = client
 
-    def list(self, exec_id: str) -> list[Artifact]:
-        """What an execution recorded: saved names, outputs, the result. No value is downloaded."""
-        return self._client.executions.get(exec_id).artifacts
+    def list(self, exec_id: str = "last", *, name: str | None = None) -> list[Artifact]:
+        """What an execution recorded: saved names, outputs, the result. No value is downloaded.
+
+        Parameters
+        ----------
+        exec_id
+            The execution, as `Executions.get` takes it.
+        name
+            Only what was saved under this name, the newest version last; where nothing was, the outputs of the steps
+            of this name or path, in the order of their starts.
+
+        Examples
+        --------
+        >>> import kitaru
+        >>> from kitaru import KitaruClient
+        >>> store = kitaru.connect("memory://versions")
+        >>> @kitaru.flow
+        ... def audit():
+        ...     kitaru.save("report", "a draft")
+        ...     kitaru.save("report", "all well")
+        >>> handle = audit.run()
+        >>> [(a.version, a.load()) for a in KitaruClient().artifacts.list(name="report")]
+        [(1, 'a draft'), (2, 'all well')]
+        >>> store = kitaru.connect()
+        """
+        execution = self._client.executions.get(exec_id)
+        if name is None:
+            return execution.artifacts
+        saved = [execution.saved(s) for s in execution.data.saved if s.name == name]
+        steps = [c for c in execution.checkpoints if name in (c.name, c.label)]
+        return saved or [a for c in steps for a in c.artifacts]
 
     def get(self, ref: str) -> Artifact:
         """The artifact that a REF or an address names: a saved name first, then a step's output or input."""
@@ -433,11 +616,13 @@ class Artifacts:
         if isinstance(found, Artifact):
             return found
         if isinstance(found, Checkpoint):
-            return _only_output(found)
-        return Artifact(found, "result", _result(found))
+            return only_output(found)
+        return Artifact(found, "result", result_of(found))
 
-    def load(self, ref: str) -> Any:
+    def load(self, ref: str, *, lazy: bool = False) -> Any:
         """The value that a REF or an address names; of a step with several outputs, the tuple of them.
+
+        With `lazy`, a `kitaru.Ref` in the place of each.
 
         Raises
         ------
@@ -448,25 +633,11 @@ class Artifacts:
         if isinstance(found, Checkpoint):
             artifacts = found.artifacts
             if len(artifacts) > 1:
-                return tuple(a.load() for a in artifacts)
-            return _only_output(found).load()
-        return found.load() if isinstance(found, Artifact) else found.result
-
-
-def _only_output(checkpoint: Checkpoint) -> Artifact:
-    artifacts = checkpoint.artifacts
-    if not artifacts:
-        raise NotFoundError(f"{checkpoint.label} is {checkpoint.status}, and has no output")
-    if len(artifacts) > 1:
-        names = [f"{checkpoint.label.removesuffix('#1')}.{name}" for name, _ in checkpoint.data.outputs]
-        raise NotFoundError(f"{checkpoint.label} has {len(names)} outputs: say which of {', '.join(names)}")
-    return artifacts[0]
-
-
-def _result(execution: Execution) -> Value:
-    if execution.data.result is None:
-        raise NotFoundError(f"{execution.exec_id} has no result: it is {execution.status.value}")
-    return execution.data.result
+                return tuple(a.lazy() if lazy else a.load() for a in artifacts)
+            found = only_output(found)
+        elif isinstance(found, Execution):
+            found = Artifact(found, "result", result_of(found))
+        return found.lazy() if lazy else found.load()
 
 
 class KitaruClient:
@@ -495,121 +666,32 @@ class KitaruClient:
         self.artifacts = Artifacts(self)
         self.note: Callable[[str], None] = lambda line: None
 
+    def code_diff(self, exec_id: str, *, code: str | None = None) -> list[CodeChange]:
+        """The code that an execution recorded against what would run now: the flow's first, then each step's.
+
+        Parameters
+        ----------
+        exec_id
+            An exec_id, the start of one, ``last``, ``last-failed``, or an address.
+        code
+            Where the flow's code is, as `resume` takes it. What is not to be found here is told as ``missing``.
+        """
+        execution = self.executions.get(exec_id)
+        if not execution.data.begun.by_hand:
+            with suppress(CodeNotFoundError):
+                find_flow(execution.data.begun, code)
+        return code_changes(execution)
+
     # ------------------------------------------------------------ names
 
     def open(self, store: Store, exec_id: str) -> Execution:
         """Open the execution with exactly this exec_id."""
-        check_format(store)
-        reading = read_journal(store, exec_id)
-        if not reading.n:
-            raise NotFoundError(_no_execution(store, exec_id))
-        return Execution(store, reading)
+        return open_execution(store, exec_id)
 
     def find(self, text: str) -> tuple[Store, str]:
         """The store and the exec_id that `text` names."""
-        address = parse_address(text)
-        store = self.store if address.store is None else open_store(address.store)
-        name = address.ref.partition(":")[0]
-        return store, self._exec_id(store, name)
+        return find(self.store, text)
 
     def look_up(self, text: str) -> Execution | Checkpoint | Artifact:
-        """What a REF or an address names. A bare word is a step of the last execution first."""
-        address = parse_address(text)
-        store = self.store if address.store is None else open_store(address.store)
-        name, colon, rest = address.ref.partition(":")
-        if not text:
-            raise InvalidNameError("an empty REF names nothing: write last, an exec_id, a step, or @3")
-        if not colon and not _can_be_exec_id(name):
-            ref = parse_ref(name)
-            return _within(self.open(store, self._exec_id(store, "last")), ref)
-        if not colon:
-            try:
-                execution = self.open(store, self._exec_id(store, name))
-            except (NotFoundError, InvalidNameError) as e:
-                try:
-                    latest = self.open(store, self._exec_id(store, "last"))
-                    return _within(latest, parse_ref(name))
-                except (NotFoundError, InvalidNameError) as neither:
-                    raise type(e)(f"{e}; {neither}") from None
-            if address.store is None and name not in {"last", "last-failed"} and execution.exec_id != name:
-                latest = self.open(store, self._exec_id(store, "last"))
-                try:  # a bare word is a step first
-                    return _within(latest, parse_ref(name))
-                except (NotFoundError, InvalidNameError):
-                    return execution
-            return execution
-        execution = self.open(store, self._exec_id(store, name))
-        if not rest:
-            return execution
-        for saved in reversed(execution.data.saved):
-            if saved.name == rest:
-                return Artifact(execution, saved.name, saved.value, saved.type)
-        if rest == "result":
-            return Artifact(execution, "result", _result(execution))
-        return _within(execution, parse_ref(f"{execution.exec_id}:{rest}"))
-
-    def _exec_id(self, store: Store, name: str) -> str:
-        if name in {"last", "last-failed"}:
-            return self._last(store, failed=name == "last-failed")
-        check_exec_id(name)
-        if next(iter(store.list(journal_key(name))), None) is not None:
-            return name
-        found = list(_beginning_with(store, name, 3))
-        if not found:
-            raise NotFoundError(_no_execution(store, name))
-        if len(found) > 1:
-            raise AmbiguousNameError(f"more than one execution begins with {name}: {', '.join(found)}, …")
-        return found[0]
-
-    def _last(self, store: Store, *, failed: bool) -> str:
-        for row in rows(store):
-            if not failed or row.status in {"failed", "interrupted"}:
-                return row.exec_id
-            if row.status == "running":
-                execution = self.open(store, row.exec_id)
-                if execution.status in {ExecutionStatus.INTERRUPTED, ExecutionStatus.FAILED}:
-                    return row.exec_id
-        what = "no execution failed" if failed else "there is no execution"
-        raise NotFoundError(f"{what} in {store.url}")
-
-
-def _can_be_exec_id(name: str) -> bool:
-    try:
-        check_exec_id(name)
-    except InvalidNameError:
-        return False
-    return True
-
-
-def _no_execution(store: Store, name: str) -> str:
-    return f"there is no execution {name} in {store.url}: `kitaru runs` lists those that there are"
-
-
-def _beginning_with(store: Store, start: str, most: int) -> Iterator[str]:
-    """Up to `most` exec_ids that begin with `start`: one request for each, however long their journals are."""
-    prefix, after = f"executions/{start}", None
-    for _ in range(most):
-        entry = next(iter(store.list(prefix, after=after)), None)
-        if entry is None:
-            return
-        exec_id = entry.key.split("/")[1]
-        yield exec_id
-        after = f"executions/{exec_id}/\U0010ffff"
-
-
-def _within(execution: Execution, ref: Ref) -> Checkpoint | Artifact:
-    """The checkpoint, output or input of `execution` that `ref` names."""
-    data = execution.data.find(ref)
-    checkpoint = Checkpoint(execution, data)
-    if ref.argument is not None:
-        inputs = checkpoint.inputs
-        if ref.argument not in inputs:
-            raise NotFoundError(f"{data.label} has no input {ref.argument}; it has: {', '.join(inputs) or 'none'}")
-        return inputs[ref.argument]
-    if ref.output is not None:
-        for (name, _), artifact in zip(data.outputs, checkpoint.artifacts, strict=True):
-            if name == ref.output:
-                return artifact
-        names = ", ".join(name for name, _ in data.outputs)
-        raise NotFoundError(f"{data.label} has no output {ref.output}; it has: {names or 'none'}")
-    return checkpoint
+        """What a REF or an address names. A bare word is of the last execution first: see `kitaru.refs`."""
+        return look_up(self.store, text)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import sys
-import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from .calling import Live
     from .engine import Engine
     from .matching import Body
     from .records import Id
 
-__all__ = ["Frame", "current", "tag_of", "tagged"]
+__all__ = ["Frame", "Place", "Suspend", "carried", "current", "tag_of", "tagged"]
 
 _TAG = "__kitaru_record__"
 IN_ORDER = ""
 """The lane of the task or thread that runs the body; a side task's lane is its own name."""
+
+
+class Place(NamedTuple):
+    """Where a call stands, where that is known though it is made from a side task. None: as the task tells."""
+
+    lane: str | None = None
+    ordinal: int | None = None
 
 
 def _task() -> Any:
@@ -29,6 +37,20 @@ def _task() -> Any:
     if events is None or events._get_running_loop() is None:
         return None
     return sys.modules["asyncio"].current_task()
+
+
+class Suspend(BaseException):
+    """A body came to a wait that is not over: it is left, and nothing is kept running. No `except Exception` holds it.
+
+    Attributes
+    ----------
+    label : str
+        The path of the wait.
+    """
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.label = label
 
 
 class Frame:
@@ -44,6 +66,8 @@ class Frame:
         "engine",
         "handed",
         "label",
+        "left",
+        "loose",
         "record",
         "submitted",
         "task",
@@ -59,17 +83,19 @@ class Frame:
         self.submitted: set[Future[Any]] = set()  # steps that this body submitted, and that have not ended
         self.claims: set[Id] = set()  # records that calls of this body, and of bodies inside it, have taken
         self.closed: str | None = None
+        self.left: Suspend | None = None  # the wait that it came to: it goes no further, whoever caught that
+        self.loose: dict[str, Live] = {}  # calls that failed, by lane, and that may be tried again
         self.awaits = False  # it runs in an event loop, and can await
         self.thread = 0
         self.task: Any = None
 
     def enter(self) -> None:
         """The body begins, in this thread and task."""
-        self.thread, self.task = threading.get_ident(), _task()
+        self.thread, self.task = get_ident(), _task()
 
     def lane(self) -> str:
         """`IN_ORDER` in the task and thread that run the body; else a name for this side task."""
-        thread, task = threading.get_ident(), _task()
+        thread, task = get_ident(), _task()
         if thread == self.thread and task is self.task:
             return IN_ORDER
         return f"{thread}/{id(task)}"
@@ -94,8 +120,29 @@ class Frame:
                 )
             at = at.up
 
+    def check_not_left(self) -> None:
+        """Refuse a further call of a body that came to a wait. Those that it made before go on."""
+        if self.left is not None:
+            raise self.left
+
+    def settle(self, lane: str | None = None, error: BaseException | None = None) -> None:
+        """What failed in this lane, or in each, was not tried again: that is what came of it.
+
+        `error` is what this body makes of that, where it has not gone on from it: it carries the failure on.
+        """
+        for each in [*self.loose] if lane is None else [lane]:
+            live = self.loose.pop(each, None)
+            if live is not None:
+                live.settle(error)
+
     def hand(self, error: BaseException, lane: str | None = None) -> None:
-        """This body is handed a recorded failure: here, and in the `lane` that made the call, which may gather it."""
+        """This body is handed a recorded failure: here, and in the `lane` that made the call, which may gather it.
+
+        Or what it called came to a wait: then it has come to that wait itself.
+        """
+        if isinstance(error, Suspend):
+            self.left = self.left or error
+            return
         rid = tag_of(error, self.engine.exec_id)
         if rid is not None:
             with self.engine.lock:
@@ -103,14 +150,20 @@ class Frame:
                 self.handed += [(each, rid) for each in {here, here if lane is None else lane}]
 
     def claim(self, rid: Id) -> None:
-        """A call of this body took a record, for the attempts around it as well: a retry gives it back."""
-        at: Frame | None = self
-        while at is not None:
+        """A call of this body took a record, for the attempts around it as well: a retry gives it back.
+
+        The flow's own body has no retry.
+        """
+        at = self
+        while at.up is not None:
             at.claims.add(rid)
             at = at.up
 
 
 current: ContextVar[Frame | None] = ContextVar("kitaru_frame", default=None)
+
+carried: list[ContextVar[Any]] = [current]
+"""What a thread that a body starts is handed on; see `threads`."""
 
 
 def tagged(error: BaseException, rid: Id) -> BaseException:

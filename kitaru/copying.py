@@ -19,16 +19,26 @@ from typing import Any, NamedTuple, TypeVar
 
 from .catalog import drop, put_status
 from .clock import SYSTEM
-from .errors import CorruptionError, ExecutionFencedError, KeyMissingError, NotFoundError, StoreError, UsageError
+from .errors import (
+    CorruptionError,
+    ExecutionFencedError,
+    KeyMissingError,
+    NotFoundError,
+    StoreError,
+    StoreUnavailableError,
+    UsageError,
+)
 from .executions import read_execution
-from .journal import Halt, create, insist
+from .forks import open_origin
+from .journal import PACK_AFTER, PACK_WHOLE, Halt, create, insist
 from .lineage_graph import build, dumps, lineage_key
 from .location import check_format, prepare
 from .ownership import looks_alive, state_of
 from .reading import Reading, read_journal
-from .records import Begun, Ended, FlowEnded, Record, Reused, Saved, Started, Value
+from .records import Record, values_of
 from .segments import Segment, journal_key, pack, pack_key, segment_digest
 from .stores.base import Entry, Store
+from .waiting import decode_answer, inbox
 
 __all__ = ["Copied", "Progress", "copy"]
 
@@ -96,15 +106,18 @@ def copy(
     *,
     progress: Callable[[Progress], None] = lambda p: None,
     say: Callable[[str], None] = lambda line: None,
+    budget: float = 60.0,
 ) -> Copied:
-    """Copy the execution with exactly this exec_id.
+    """Copy the execution with exactly this exec_id; a fork together with what it was forked from.
 
     Parameters
     ----------
     progress
         Called in this thread, after each object.
     say
-        Told in one line when the target does not answer for a while.
+        Told in one line when a store does not answer for a while.
+    budget
+        Seconds for which a store that does not answer is asked again, once the copy has begun.
 
     Raises
     ------
@@ -140,13 +153,23 @@ def copy(
             f"there is no execution {exec_id} in {source.url}: `kitaru runs` lists those that there are"
         )
     found = _compared(target, reading)
-    blobs = _blobs(reading)
+    begun = state_of(reading.segments).begun
+    if begun is not None and begun.fork is not None:  # its values may stand there
+        copy(source, target, begun.fork.origin, say=say, budget=budget)
+    answers = inbox(source, exec_id)
+    unread = [decode_answer(data, exec_id, key) for key, data in answers.items()]
+    blobs = _blobs([*reading.records, *unread])
     prepare(target)
-    copying = _Copying(source, target, reading, progress, say, sum(blobs.values()))
+    copying = _Copying(source, target, reading, progress, say, budget, sum(blobs.values()))
     try:
         copying.put_blobs(blobs)
         copying.put_segments(found)
+        copying.put_inbox(answers)
     except Halt as e:
+        if isinstance(e.error, StoreUnavailableError):
+            raise StoreUnavailableError(
+                f"{exec_id} is copied in part, and the same copy completes it: {e.error}"
+            ) from e.__cause__
         raise e.error from e.__cause__
     ahead = max(0, max(found, default=0) - reading.n)
     whole = read_journal(target, exec_id) if ahead else reading
@@ -177,11 +200,12 @@ class _Copying:
         reading: Reading,
         progress: Callable[[Progress], None],
         say: Callable[[str], None],
+        budget: float,
         blob_bytes: int,
     ) -> None:
         self.source, self.target, self.reading = source, target, reading
         self.segments = self.blobs = self.written = 0
-        self._progress, self._say = progress, say
+        self._progress, self._say, self._budget, self._told = progress, say, budget, False
         self._done = self._bytes = 0
         self._total_bytes = blob_bytes + sum(map(len, reading.raw))
         self._total = 0
@@ -200,7 +224,8 @@ class _Copying:
         digest, size = blob
         name = digest.hex()
         key = f"blobs/{name[:2]}/{name}"
-        there = next((e for e in self.target.list(key) if e.key == key), None)
+        listed = self._insist(lambda: [*self.target.list(key)], key, self.target)
+        there = next((e for e in listed if e.key == key), None)
         if there is not None:
             if there.size != size:
                 raise CorruptionError(
@@ -208,31 +233,46 @@ class _Copying:
                     "it there, and copy again"
                 )
             return digest, False
-        try:
-            data = self.source.get(key)
-        except KeyMissingError as e:
-            raise CorruptionError(
-                f"{key} is missing in {self.source.url}, and {self.reading.exec_id} needs it: restore it from a copy"
-            ) from e
+        data = self._insist(functools.partial(self._get, key), key, self.source)
         if hashlib.sha256(data).digest() != digest:
             raise CorruptionError(
                 f"{key} in {self.source.url} is damaged: its SHA-256 is not its name. It is not copied; restore it"
             )
         # False: somebody else put it meanwhile, with the same content by its name.
-        put = functools.partial(self.target.put_if_absent, key, data)
-        return digest, insist(put, key, self.target, clock=SYSTEM, say=self._say)
+        return digest, self._insist(functools.partial(self.target.put_if_absent, key, data), key, self.target)
+
+    def _get(self, key: str) -> bytes:
+        try:
+            return self.source.get(key)
+        except KeyMissingError as e:
+            raise CorruptionError(
+                f"{key} is missing in {self.source.url}, and {self.reading.exec_id} needs it: restore it from a copy"
+            ) from e
+
+    def _insist(self, call: Callable[[], T], what: str, store: Store) -> T:
+        return insist(call, what, store, clock=SYSTEM, budget=self._budget, say=self._say_once)
+
+    def _say_once(self, line: str) -> None:
+        """Many blobs are under way at a time, and one line will do."""
+        told, self._told = self._told, True
+        if not told:
+            self._say(line)
 
     def _count_blob(self, size: int, *, wrote: bool) -> None:
         self.blobs += wrote
         self._count(size, wrote=wrote)
 
     def put_segments(self, found: Mapping[int, Entry]) -> None:
-        """Put what the target lacks, in order: it never holds a segment without those before it."""
+        """Put what the target lacks, in order and one at a time: it never holds a segment without those before it.
+
+        With more in flight, somebody who resumes there meanwhile could take the place of one of them, and would find
+        later ones of ours behind it: a journal that nobody can go on with. So a segment is one request, and no more.
+        """
         exec_id = self.reading.exec_id
         for n, data in enumerate(self.reading.raw, 1):
             if n not in found:
                 try:
-                    create(self.target, exec_id, n, data, clock=SYSTEM, say=self._say)
+                    create(self.target, exec_id, n, data, clock=SYSTEM, budget=self._budget, say=self._say_once)
                 except Halt as e:
                     if not isinstance(e.error, ExecutionFencedError):
                         raise
@@ -242,6 +282,11 @@ class _Copying:
                     ) from e
                 self.segments += 1
             self._count(len(data), wrote=n not in found)
+
+    def put_inbox(self, answers: Mapping[str, bytes]) -> None:
+        """Put what closed waits, after the records that opened them. What was closed there otherwise stays so."""
+        for key, data in answers.items():
+            self._insist(functools.partial(self.target.put_if_absent, key, data), key, self.target)
 
     def _count(self, size: int, *, wrote: bool) -> None:
         self._done += 1
@@ -279,20 +324,9 @@ def _compared(target: Store, reading: Reading) -> dict[int, Entry]:
     return listed
 
 
-def _blobs(reading: Reading) -> dict[bytes, int]:
+def _blobs(records: Iterable[Record]) -> dict[bytes, int]:
     """The sizes of the blobs that the records name, by digest."""
-    return {v.digest: v.size for r in reading.records for v in _values(r) if v.blob}
-
-
-def _values(record: Record) -> Iterator[Value]:
-    if isinstance(record, Reused):
-        yield from _values(record.start)
-    if isinstance(record, Saved):
-        yield record.value
-    if isinstance(record, (Begun, Started)):
-        yield from (value for _, value in record.arguments)
-    elif isinstance(record, (Ended, FlowEnded, Reused)) and record.ok:
-        yield from (value for _, value in record.value or ())
+    return dict(blob for r in records for v in values_of(r) for blob in v.blobs)
 
 
 def _make_again(target: Store, whole: Reading, *, packs: Iterable[Entry], raw: tuple[bytes, ...]) -> str:
@@ -304,16 +338,23 @@ def _make_again(target: Store, whole: Reading, *, packs: Iterable[Entry], raw: t
     state = state_of(whole.segments)
     begun, spoke = state.begun, state.release or state.claim
     with suppress(Exception):
+        packed = 0
         for entry in packs:
             first, _, last = entry.key.rpartition("/")[2].partition("-")
             if first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) <= len(raw):
                 same = pack(raw[int(first) - 1 : int(last)])
                 target.put_if_absent(pack_key(exec_id, int(first), int(last)), same)
+                packed = int(last)
+        loose, least = len(raw) - packed, PACK_AFTER if packed else PACK_WHOLE
+        if loose >= least and not getattr(target, "is_near", False):  # the source wrote none
+            target.put_if_absent(pack_key(exec_id, packed + 1, len(raw)), pack(raw[packed:]))
     if begun is None or spoke is None:
         return state.status
     with suppress(Exception):
         if state.status in {"completed", "failed", "cancelled"}:
-            target.put(lineage_key(exec_id), dumps(build(read_execution(exec_id, whole.segments))))
+            beyond = open_origin(target, begun.fork).index if begun.fork is not None else None
+            data = read_execution(exec_id, whole.segments, beyond=beyond)
+            target.put(lineage_key(exec_id), dumps(build(data)))
     with suppress(StoreError):
         n = state.status_n
         key = put_status(target, exec_id, begun.flow, state.status, begun=begun.at, at=spoke.at, n=n)

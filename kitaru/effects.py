@@ -5,11 +5,11 @@ The generator does no I/O itself, so that sync and async code are served by one 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Effect", "Outcome", "Raised", "Steps", "drive", "drive_async"]
+__all__ = ["Effect", "Outcome", "Raised", "Rest", "Steps", "drive", "drive_async", "drive_until"]
 
 
 @dataclass(slots=True)
@@ -19,6 +19,7 @@ class Outcome:
     value: Any = None
     error: Exception | None = None
     took: float = 0.0
+    notes: Mapping[str, Any] | None = None  # of whoever ran it by hand
 
 
 @dataclass(slots=True)
@@ -39,16 +40,39 @@ class Effect(Protocol):
 Steps = Generator[Effect, Any, Any]
 
 
+@dataclass(slots=True)
+class Rest:
+    """What is left of steps before an effect: another thread may go on with them."""
+
+    _steps: Steps
+    _effect: Effect
+
+    def drive(self) -> Any:
+        """As the function."""
+        return _drive(self._steps, self._effect)
+
+
 def drive(steps: Steps) -> Any:
     """Carry the effects out in this thread. Gives what the generator returns."""
-    result = None
+    return _drive(steps)
+
+
+def drive_until(steps: Steps, kind: type[Effect]) -> Any | Rest:
+    """As `drive`, but not the first effect of this kind, nor what comes after it: that is given back."""
+    return _drive(steps, None, kind)
+
+
+def _drive(steps: Steps, effect: Effect | None = None, until: type[Effect] | tuple[()] = ()) -> Any:
     try:
         while True:
-            result = steps.send(result).run()
+            effect = steps.send(None if effect is None else effect.run())
+            if isinstance(effect, until):
+                return Rest(steps, effect)
     except StopIteration as end:
         ended = end.value
-    finally:
+    except BaseException:
         steps.close()
+        raise
     if isinstance(ended, Raised):
         raise ended.error
     return ended

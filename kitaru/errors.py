@@ -9,6 +9,7 @@
     │   ├── AmbiguousNameError           more than one execution begins like this
     │   ├── InputsDifferError            the named execution was begun with other inputs
     │   ├── ExecutionEndedError          cancelled: it does not run again
+    │   ├── WaitClosedError              the wait is not open: it was answered, or it expired
     │   └── CodeNotFoundError            the code of a recorded flow is not to be found here
     ├── RefusedError                 somebody else runs it: wait, or look                exit code 4
     │   ├── ExecutionOwnedError          an owner looks alive
@@ -23,6 +24,10 @@
     │   └── CorruptionError              an object is not what was written
     ├── StepError                    a step could not do its work                        exit code 1
     │   ├── StepTimeoutError             an attempt took longer than its `timeout=`
+    │   ├── StepInDoubtError             the process died in its body, and nobody knows how far it came
+    │   ├── ChildFailedError             an execution that it waited for failed
+    │   ├── KitaruWaitExpired            nobody answered in time
+    │   ├── KitaruWaitAborted            somebody said that there will be no answer
     │   ├── UnrecordableValueError       a value that no codec takes
     │   └── RecordedFailureError         a recorded failure whose type cannot be had again
     ├── KitaruDivergenceError        the code asks for other inputs than were recorded   exit code 1
@@ -35,10 +40,11 @@ somebody ends with 3, and `except Exception` does not swallow it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AmbiguousNameError",
+    "ChildFailedError",
     "CodeNotFoundError",
     "CorruptionError",
     "ExecutionCancelledError",
@@ -51,11 +57,14 @@ __all__ = [
     "KeyMissingError",
     "KitaruDivergenceError",
     "KitaruError",
+    "KitaruWaitAborted",
+    "KitaruWaitExpired",
     "KitaruWarning",
     "NotFoundError",
     "RecordedFailureError",
     "RefusedError",
     "StepError",
+    "StepInDoubtError",
     "StepTimeoutError",
     "StoreError",
     "StoreFormatError",
@@ -66,6 +75,7 @@ __all__ = [
     "UnrecordableValueError",
     "UntrustedValueError",
     "UsageError",
+    "WaitClosedError",
 ]
 
 
@@ -111,6 +121,12 @@ class ExecutionEndedError(UsageError):
     """A cancelled execution does not run again."""
 
     code = "ended"
+
+
+class WaitClosedError(UsageError):
+    """A wait that is not open: somebody else answered first, it expired, or its execution has ended."""
+
+    code = "wait-closed"
 
 
 class CodeNotFoundError(UsageError, ImportError):
@@ -199,6 +215,34 @@ class StepTimeoutError(StepError, TimeoutError):
     code = "step-timeout"
 
 
+class StepInDoubtError(StepError):
+    """The process died while the step ran, and the step is not to run again by itself."""
+
+    code = "step-in-doubt"
+
+
+class ChildFailedError(StepError):
+    """An execution that was spawned failed. Its own exception is the cause; `exec_id` names it."""
+
+    code = "child-failed"
+
+    def __init__(self, message: str, exec_id: str = "") -> None:
+        super().__init__(message)
+        self.exec_id = exec_id
+
+
+class KitaruWaitExpired(StepError, TimeoutError):
+    """Nobody answered in time, and the wait has no default."""
+
+    code = "wait-expired"
+
+
+class KitaruWaitAborted(StepError):
+    """Somebody closed the wait without an answer; the message says who, and why."""
+
+    code = "wait-aborted"
+
+
 class UnrecordableValueError(StepError, TypeError):
     """A value that no codec takes. The message names its place and type, and what to do."""
 
@@ -209,6 +253,37 @@ class RecordedFailureError(StepError):
     """A recorded failure whose own type cannot be had again safely here. The message says which, and why."""
 
     code = "recorded-failure"
+
+
+class ModelRequestError(StepError):
+    """A request to a model was refused, or its connection broke, as `kitaru.record_http` has recorded it.
+
+    Attributes
+    ----------
+    status : int or None
+        The HTTP status; None where the connection broke.
+    headers : dict of str to str
+        Those of the answer that are recorded.
+    body : Any
+        The answer.
+    kind, detail : str
+        The name and the message of the transport's own error, where the connection broke.
+    """
+
+    code = "model-request"
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        headers: dict[str, str] | None = None,
+        body: Any = None,
+        *,
+        kind: str = "",
+        detail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers, self.body, self.kind, self.detail = status, headers or {}, body, kind, detail
 
 
 class KitaruDivergenceError(KitaruError):

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["EVICTED", "evictable"]
+from .errors import UsageError
+
+__all__ = ["EVICTED", "Leaving", "evictable", "grace_seconds"]
 
 EVICTED = 143
 """The exit code of a process that ended on SIGTERM."""
+
+
+def grace_seconds() -> float:
+    """For how long a process that is asked to end lets steps end that other threads run; ``KITARU_GRACE``, or 10."""
+    said = os.environ.get("KITARU_GRACE", "10")
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise UsageError(f"KITARU_GRACE is {said!r}: seconds, 0 or more")
+    return seconds
+
+
+class Leaving:
+    """Executions that run in threads, which no signal reaches: each is left before its next step once this is asked.
+
+    Attributes
+    ----------
+    asked : bool
+        Whether they are to be left.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._running: dict[str, Callable[[str], object]] = {}
+
+    def add(self, exec_id: str, interrupt: Callable[[str], object]) -> None:
+        """This one runs now; `interrupt` lets it go, whatever its thread is at."""
+        self._running[exec_id] = interrupt
+
+    def remove(self, exec_id: str) -> None:
+        """It has ended, or was left."""
+        self._running.pop(exec_id, None)
+
+    def interrupt(self, reason: str) -> None:
+        """Let those go that are still in the body of a step: what that does from here on is not recorded."""
+        for interrupt in list(self._running.values()):
+            interrupt(reason)
 
 
 @contextmanager

@@ -6,14 +6,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .collecting import kept
 from .errors import NotFoundError
 from .failures import Failure
+from .index import Index
 from .ownership import State, state_of
-from .records import Begun, Claim, Ended, FlowEnded, Id, Logged, Record, Release, Reused, Saved, Started, Value
+from .records import (
+    Answered,
+    Argument,
+    Begun,
+    Claim,
+    Ended,
+    FlowEnded,
+    Id,
+    Logged,
+    Opened,
+    Record,
+    Release,
+    Reused,
+    Saved,
+    Started,
+    Value,
+)
 from .refs import Part, Ref
 from .segments import Segment
+from .waiting import Waits
 
-__all__ = ["CheckpointData", "ExecutionData", "LogLine", "SavedData", "put_together", "read_execution"]
+__all__ = ["CheckpointData", "ExecutionData", "LogLine", "SavedData", "breaks_of", "put_together", "read_execution"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +66,9 @@ class CheckpointData:
     name: str
     path: tuple[Part, ...]
     index: int  # its number among the execution's checkpoints, from 1, in the order of their starts
-    status: str  # running, completed, failed; interrupted: it did not end while its execution's owner was there
+    status: str  # running, completed, failed; waiting; interrupted: it did not end while its owner was there
     started: float
-    arguments: tuple[tuple[str, Value], ...]
+    arguments: tuple[tuple[str, Value], ...]  # what its body was given: where a fork put in another value, that one
     type: str | None = None
     parent: Id | None = None
     reused_from: Id | None = None
@@ -59,10 +78,19 @@ class CheckpointData:
     outputs: tuple[tuple[str, Value], ...] = ()
     failure: Failure | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)  # of whoever ran it by hand
     own_code: bytes = b""
+    start: Started | None = None  # the record that it was begun, or taken up again, with
     superseded: bool = False  # another call stands at its place since the code changed
     began: int = 0  # its turn among what the journal tells, from 1; clocks of several hosts have no such order
     finished: int | None = None  # likewise
+    opened: Opened | None = None  # the wait that it came to, of those that it had the newest
+    answer: Answered | None = None  # what closed that, once the flow has got it
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its wait is open, as far as the journal says."""
+        return self.opened is not None and self.answer is None
 
     @property
     def label(self) -> str:
@@ -82,11 +110,14 @@ class ExecutionData:
     failure: Failure | None = None
     failed_at: str | None = None
     result: Value | None = None
-    values: dict[bytes, Value] = field(default_factory=dict)  # those whose bytes travel in the journal
+    index: Index = field(default_factory=Index)  # where the bytes of its values stand
     sources: dict[bytes, str] = field(default_factory=dict)  # by the fingerprint of the code
     ended: float | None = None
     attempts: int = 0
     metadata: dict[str, Any] = field(default_factory=dict)
+    pending: CheckpointData | None = None  # the step before which it paused: it was called, and has not begun
+    breaks: tuple[str, ...] = ()  # where it is to pause again: names of steps, and paths
+    waits: Waits = field(default_factory=Waits)
 
     @property
     def begun(self) -> Begun:
@@ -114,38 +145,59 @@ class ExecutionData:
         raise NotFoundError(f"{self.exec_id} has no checkpoint {wanted}; it has: {near or 'none yet'}")
 
 
-def read_execution(exec_id: str, segments: Iterable[Segment]) -> ExecutionData:
+def read_execution(exec_id: str, segments: Iterable[Segment], *, beyond: Index | None = None) -> ExecutionData:
     """Put an execution together from its segments."""
     segments = list(segments)
-    return put_together(exec_id, state_of(segments), (r for segment in segments for r in segment.records))
+    records = (r for segment in segments for r in segment.records)
+    return put_together(exec_id, state_of(segments), records, beyond=beyond)
 
 
-def put_together(exec_id: str, state: State, records: Iterable[Record]) -> ExecutionData:
-    """Put an execution together from its records, and from what they say of its state."""
-    data = ExecutionData(exec_id, state, [], [], [])
+@kept()
+def put_together(
+    exec_id: str, state: State, records: Iterable[Record], *, beyond: Index | None = None
+) -> ExecutionData:
+    """Put an execution together from its records, and from what they say of its state.
+
+    `beyond` is where a fork's values stand that its own journal only names.
+    """
+    index = Index(beyond=beyond)
+    data = ExecutionData(exec_id, state, [], [], [], index=index)
     known: dict[Id, CheckpointData] = {}
     numbers: dict[tuple[Id | None, str], int] = {}
     saved: dict[tuple[Id | None, str, int], tuple[Saved, str, int]] = {}
     logs: dict[tuple[Id | None, int], tuple[Logged, str]] = {}
     failed: dict[Id, str] = {}
+    waiting: dict[str, CheckpointData] = {}  # by the ids of the waits that are open
     turn = 0
 
-    def learn(values: Iterable[tuple[str, Value]]) -> None:
-        for _, value in values:
-            if value.data is not None:
-                data.values.setdefault(value.digest, value)
+    def full(values: Iterable[Argument]) -> tuple[Argument, ...]:
+        return tuple([(name, v if v.data is not None else index.full(v)) for name, v in values])
 
     def label_of(rid: Id | None) -> str:
         return known[rid].label if rid is not None and rid in known else ""
 
+    def pending(s: Started) -> CheckpointData:
+        around = known[s.parent].path if s.parent is not None and s.parent in known else ()
+        beside = numbers.get((s.parent, s.name), 0) + 1
+        part = Part(s.name, beside, True) if s.ordinal is None else Part(s.name, s.ordinal)
+        if s.source is not None:
+            data.sources.setdefault(s.own_code, s.source)
+        number, arguments = len(data.checkpoints) + 1, full(s.given)
+        return CheckpointData(
+            s.id, s.name, (*around, part), number, "pending", s.at, arguments, s.type, s.parent,
+            own_code=s.own_code, start=s, began=turn,
+        )  # fmt: skip
+
     def start(s: Started) -> CheckpointData:
-        learn(s.arguments)
+        arguments = full(s.given)
         if s.source is not None:
             data.sources[s.own_code] = s.source
         c = known.get(s.id)
         if c is not None:  # taken up again
-            c.status, c.attempts, c.arguments = "running", s.attempt, s.arguments
+            c.status = "waiting" if c.is_waiting else "running"
+            c.attempts, c.arguments, c.start = s.attempt, arguments, s
             c.failure, c.ended, c.finished, c.own_code = None, None, None, s.own_code
+            c.notes = dict(s.notes or {})
             for key in [k for k in (*saved, *logs) if k[0] == s.id]:
                 saved.pop(key, None)  # type: ignore[arg-type]
                 logs.pop(key, None)  # type: ignore[arg-type]
@@ -164,10 +216,12 @@ def put_together(exec_id: str, state: State, records: Iterable[Record]) -> Execu
             len(data.checkpoints) + 1,
             "running",
             s.at,
-            s.arguments,
+            arguments,
             s.type,
             s.parent,
+            notes=dict(s.notes or {}),
             own_code=s.own_code,
+            start=s,
             began=turn,
         )
         if s.instead is not None and s.instead in known:
@@ -178,41 +232,48 @@ def put_together(exec_id: str, state: State, records: Iterable[Record]) -> Execu
 
     for r in records:
         turn += 1
+        index.learn(r)
+        data.waits.learn(r)
         if isinstance(r, Begun):
-            learn(r.arguments)
             if r.source is not None:
                 data.sources[r.code] = r.source
+            data.breaks = breaks_of(r)
         elif isinstance(r, Started):
             start(r)
         elif isinstance(r, Reused):
             c = start(r.start)
             turn += 1
             c.reused_from, c.ended, c.finished = r.start.counterpart, r.at, turn
-            _end(c, r.ok, r.value)
-            learn(c.outputs)
+            _end(c, r.ok, full(r.value or ()) if r.ok else r.value)
         elif isinstance(r, Ended) and r.id in known:
             c = known[r.id]
             c.took, c.ended, c.finished = r.took, r.at, turn
-            _end(c, r.ok, r.value)
-            learn(c.outputs)
+            c.notes |= r.notes or {}
+            _end(c, r.ok, full(r.value or ()) if r.ok else r.value)
             if not r.ok:
                 failed[r.id] = next((failed[q] for q in r.because if q in failed), c.label)
+        elif isinstance(r, Opened) and r.record in known:
+            c = waiting[r.wait] = known[r.record]
+            c.status, c.opened, c.answer = "waiting", r, None
+        elif isinstance(r, Answered) and r.wait in waiting:
+            c = waiting.pop(r.wait)
+            c.status, c.answer = "running", r
         elif isinstance(r, FlowEnded):
             if r.ok and r.value:
-                learn(r.value)
-                data.result, data.failure, data.failed_at = r.value[0][1], None, None
+                data.result, data.failure, data.failed_at = index.full(r.value[0][1]), None, None
             elif not r.ok:
                 data.failure = Failure.from_wire(r.value)
                 data.failed_at = next((failed[q] for q in r.because if q in failed), None)
         elif isinstance(r, Saved):
-            learn(((r.name, r.value),))
             saved[r.record, r.name, r.ordinal] = r, label_of(r.record), turn
         elif isinstance(r, Logged):
             logs[r.record, r.ordinal] = r, label_of(r.record)
         elif isinstance(r, (Claim, Release)):
             _interrupt(data.checkpoints)  # whoever was at them is gone; an owner that goes on starts them again
+            data.pending = None
             if isinstance(r, Release):
-                data.ended = r.at
+                data.ended, data.breaks = r.at, r.breaks
+                data.pending = pending(r.before) if r.before is not None else None
     if data.state.status == "running":
         data.ended = None
     data.attempts = data.state.epoch
@@ -226,9 +287,15 @@ def put_together(exec_id: str, state: State, records: Iterable[Record]) -> Execu
     versions: dict[str, int] = {}
     for s, label, when in saved.values():
         versions[s.name] = versions.get(s.name, 0) + 1
-        data.saved.append(SavedData(s.name, s.value, s.type, s.at, label, versions[s.name], s.record, when))
+        data.saved.append(SavedData(s.name, index.full(s.value), s.type, s.at, label, versions[s.name], s.record, when))
     data.logs.sort(key=lambda line: line.at)
     return data
+
+
+def breaks_of(begun: Begun) -> tuple[str, ...]:
+    """Where an execution is to pause, as it was begun."""
+    breaks = begun.options.get("breaks", ())
+    return tuple(b for b in breaks if isinstance(b, str)) if isinstance(breaks, (list, tuple)) else ()
 
 
 def _interrupt(checkpoints: Iterable[CheckpointData]) -> None:
@@ -238,7 +305,7 @@ def _interrupt(checkpoints: Iterable[CheckpointData]) -> None:
 
 
 def _end(c: CheckpointData, ok: bool, value: Any) -> None:
-    c.status = "completed" if ok else "failed"
+    c.status = "completed" if ok else "interrupted" if c.notes.get("interrupted") else "failed"
     if ok:
         c.outputs, c.failure = tuple(value or ()), None
     else:

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import CodeNotFoundError, RecordedFailureError
+from .concealing import holds_secret, without_secrets
+from .errors import CodeNotFoundError, KitaruError, RecordedFailureError
 
 __all__ = ["Failure", "raise_again", "record"]
 
@@ -239,6 +240,8 @@ def _value(exception: BaseException) -> tuple[bytes | None, str]:
         data = encode((args, state, held), place="the exception", otherwise="refer").data
     except Exception as problem:
         return None, _clean(f"it could not be recorded ({type(problem).__name__}: {_message(problem)[:500]})")
+    if holds_secret(data):
+        return None, "its arguments or attributes hold a credential, which is not recorded"
     # No text holds these bytes, since they are not UTF-8; a `bytes` that does is refused for nothing.
     return data, "its arguments or attributes hold what is no data" if tag_bytes("reference") in data else ""
 
@@ -300,8 +303,8 @@ def _made(failure: Failure, script: str | None) -> BaseException:
 
 
 def _clean(text: str) -> str:
-    """Text that every reader can decode: lone surrogates are written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Text that every reader can decode: lone surrogates are written out, and credentials are not."""
+    return without_secrets(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _cut(text: str, most: int) -> str:
@@ -320,13 +323,15 @@ def _message(exception: BaseException) -> str:
 
 def _notes(exception: BaseException) -> list[str]:
     notes = getattr(exception, "__notes__", None)
-    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    return [without_secrets(note) for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _traceback(exception: BaseException, last: str, skipped: tuple[str, ...]) -> str:
     try:
         frames = list(traceback.walk_tb(exception.__traceback__))
         foreign = [index for index, (frame, _) in enumerate(frames) if not _is_skipped(frame, skipped)]
+        if not foreign and isinstance(exception, KitaruError):
+            return ""  # it says all there is: where in Kitaru it was raised helps nobody
         end = foreign[-1] + 1 if foreign else 0  # what follows raised it: a message alone would say too little
         frames = [frames[index] for index in foreign] + frames[end:]
         if not frames:

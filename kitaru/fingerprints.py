@@ -27,6 +27,7 @@ import dis
 import enum
 import functools
 import hashlib
+import itertools
 import linecache
 import os
 import sys
@@ -36,11 +37,12 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Fingerprint", "changed", "fingerprint", "readable", "source_of"]
+__all__ = ["Fingerprint", "changed", "fingerprint", "is_own", "readable", "source_of"]
 
 _MOST_PARTS = 5_000  # a vendored library that looks like the user's own must not stop a run
 _MOST_ITEMS = 10_000  # of one container
 _DEEPEST = 20
+_DATA = frozenset({bool, int, float, complex, str, bytes, type(None), list, dict, tuple, set, frozenset})
 _FUTURES = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
 _CHANGING = frozenset(
     [
@@ -135,7 +137,8 @@ def _installed() -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_own(name: str, file: str | None) -> bool:
+def is_own(name: str, file: str | None) -> bool:
+    """Whether the code of a module, by its name and file, is the user's own: none of Kitaru's, nor a library's."""
     top = name.partition(".")[0]
     if top in {"kitaru", "kitaru_jupyter", "builtins"} and not name.startswith("kitaru.demo."):
         return False
@@ -503,7 +506,7 @@ class _Walk:
         file = file if isinstance(file, str) else None
         if scope is self.home_scope or name in self.home or (file is not None and file == self.home_file):
             return ".", True
-        return name, _is_own(name, file)
+        return name, is_own(name, file)
 
     def _enqueue(self, module: str, qualname: str, value: Any, *, cells: bool) -> str:
         key = self.keys.get(id(value))
@@ -756,8 +759,9 @@ def _has_code(value: Any) -> bool:
 
 def _holds_code(container: Any) -> bool:
     """Whether a container is a registry: of functions or classes, which are code wherever they were put."""
-    items = container.values() if type(container) is dict else container
-    return any(_has_code(item) for item in list(items)[:_MOST_ITEMS])
+    # In one call, since another thread may be adding to it.
+    items = list(itertools.islice(container.values() if type(container) is dict else container, _MOST_ITEMS))
+    return not set(map(type, items)) <= _DATA and any(_has_code(item) for item in items)
 
 
 def _hash(text: str) -> str:

@@ -48,6 +48,11 @@ class Handle:
         self._drive = None
         return self
 
+    @property
+    def error(self) -> BaseException | None:
+        """What `get` would raise; None where it would not."""
+        return self._error
+
     def wait(self, timeout: float | None = None) -> Any:
         """The flow's result, or its exception. A run in this process has ended by the time its handle is given."""
         del timeout

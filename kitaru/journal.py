@@ -37,7 +37,10 @@ SEGMENT_BYTES = 4 << 20
 """A segment is closed when its inline values exceed this, so that no object grows beyond what one PUT carries well."""
 
 PACK_AFTER = 64
-"""So many segments, and the execution is worth a pack when its owner lets go of it."""
+"""So many segments since the last pack, and they are worth one when their owner lets go of the execution."""
+
+PACK_WHOLE = 2
+"""So many, where the pack holds the execution from its first segment on, or nothing more is to come."""
 
 PACK_BYTES = 16 << 20
 """So many bytes of them, and they are worth a pack at once: until then they are held in memory."""
@@ -90,6 +93,8 @@ class Journal:
         Seconds for which a write that gets no answer is sent again before the journal gives up.
     say : callable
         Told once, in one line, when the store does not answer.
+
+    A store that says `is_near` gets no packs: reading its segments one by one is as fast, and they would be kept twice.
     """
 
     def __init__(
@@ -124,7 +129,8 @@ class Journal:
         self._closed = False
         self._unpacked: list[bytes] = []
         self._unpacked_bytes = 0
-        self._pack_from = n + 1  # 0: nothing is packed any more
+        self._packs = not getattr(store, "is_near", False)
+        self._pack_from = n + 1 if self._packs else 0  # 0: nothing is packed any more
 
     # ------------------------------------------------------------ adding and waiting
 
@@ -362,6 +368,8 @@ class Journal:
 
     def begin_pack(self, first: int, raw: Iterable[bytes]) -> None:
         """Segments from `first` on, read at the claim, which the next pack is to hold as well."""
+        if not self._packs:
+            return
         with self._lock:
             self._pack_from, self._unpacked = first, [*raw, *self._unpacked]
             self._unpacked_bytes = sum(map(len, self._unpacked))
@@ -369,6 +377,10 @@ class Journal:
     def is_worth_a_pack(self, at_least: int = PACK_AFTER) -> bool:
         """Whether what was written since the last pack is."""
         return len(self._unpacked) >= at_least or self._unpacked_bytes >= PACK_BYTES
+
+    def write_last_pack(self, *, ended: bool) -> None:
+        """The owner lets go: pack what is loose, so that whoever opens or forks the execution needs few requests."""
+        self.write_pack(PACK_WHOLE if ended or self._pack_from == 1 else PACK_AFTER)
 
     def write_pack(self, at_least: int = PACK_AFTER) -> None:
         """Pack what was written since the last pack, if it is worth it.

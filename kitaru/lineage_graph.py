@@ -8,6 +8,8 @@ on it::
     artifact  --part_of-->    artifact     role "part": the first was put into the second;
                                            role "whole": the second was taken out of the first
                                            role "items": all items of the second stand in the first
+                                           role "shared": what was put into the first was put into the second, too,
+                                           and is tied to the first alone: a history, and one with a message more
     checkpoint --after-->     checkpoint   order alone: the step of the same body that ended last before this one
                                            began, where no data ties the two
 
@@ -23,29 +25,66 @@ imports it.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import math
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from .codecs.spans import SHORTEST, spans
+import ormsgpack
+
+from .codecs import PLAIN, Link, references
+from .codecs.joining import items_of
+from .codecs.node import CHUNK, RUN, link, tag_bytes
+from .codecs.spans import first_item, spans
+from .collecting import kept
 from .executions import CheckpointData, ExecutionData
+from .index import Index
 from .previews import printable
 from .records import Id, Value
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["build", "dumps", "lineage_key", "to_networkx"]
+__all__ = [
+    "Contents",
+    "Ties",
+    "build",
+    "dumps",
+    "graph",
+    "graphml",
+    "lineage_key",
+    "ties",
+    "to_networkx",
+    "to_node_link",
+    "together",
+]
 
 _TELLING = 12  # bytes of a value that is not found in another one by chance
+_INSIDE = 256  # values that are found inside of one
+_MANY_ITEMS = 4096  # a longer list is not looked at item by item
 _RECENT, _ITEMS = 64, 256  # how far a list's items are looked for: so many values back, so many items
-_OUTSIDE = ("", -2)
+_SHARED = 8  # parts that a value has in common with an earlier one, so that they are tied to that one alone
+_CHAIN = 64  # how far back it is looked what a value that grew is tied to
+_GLIMPSE = 52  # characters of a value: in lists and pictures there is room for no more
+_BEGAN, _FINISHED, _SAVED = range(3)  # what happened at a turn
+_TURN = itemgetter(0)
 
-Body = Id | None
-"""Whose code had a value in hand: a step's, or (None) the flow's."""
+_MAPS = {*range(0x80, 0x90), 0xDE, 0xDF}
+_CONTAINERS = {*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF}
+_EXTENSIONS = {*range(0xC7, 0xCA), *range(0xD4, 0xD9)}
+_CUT_MAP = tag_bytes("map")
+_NIL = b"\xc0"
+_PASSED = b"passed"  # stands for the digest of a None that is an argument
+# None, true, false, empty map, list and text, numbers: found everywhere by chance.
+_SILENT = {0xC0, 0xC2, 0xC3, 0x80, 0x90, 0xA0, *range(0x80), *range(0xCC, 0xD4), *range(0xE0, 0x100)}
+
+
+_Tie = tuple[str, str | None, bool]
+"""What an edge says: its relation, its role, and whether a value was saved under that."""
 
 
 def lineage_key(exec_id: str) -> str:
@@ -53,6 +92,7 @@ def lineage_key(exec_id: str) -> str:
     return f"executions/{exec_id}/lineage.json"
 
 
+@kept()
 def build(data: ExecutionData, *, after: bool = True) -> dict[str, Any]:
     """The graph as `networkx.node_link_data` would give it: plain data, the same for the same journal.
 
@@ -61,12 +101,117 @@ def build(data: ExecutionData, *, after: bool = True) -> dict[str, Any]:
     after
         Whether to tie steps by their order where no data ties them.
     """
-    return _Builder(data).build(after=after)
+    b = _Builder(data, after=after)
+    nodes = [{"id": name, **attributes} for name, attributes in b.nodes.items()]
+    edges = [
+        {**_about(tie), "source": source, "target": target, "key": key}
+        for source, targets in b.edges.items()
+        for target, ties in targets.items()
+        for key, tie in ties.items()
+    ]
+    return {"directed": True, "multigraph": True, "graph": b.about, "nodes": nodes, "edges": edges}
+
+
+@kept()
+def graph(data: ExecutionData, *, after: bool = True) -> nx.MultiDiGraph[str]:
+    """The graph itself: ``to_networkx(build(data))``, without the way over node-link."""
+    import networkx as nx
+
+    b = _Builder(data, after=after)
+    made: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    made.graph.update(b.about)
+    made.add_nodes_from(b.nodes)
+    nx.set_node_attributes(made, b.nodes)
+    for source, targets in b.edges.items():
+        for target, ties in targets.items():
+            for key, tie in ties.items():
+                made.add_edge(source, target, key, **_about(tie))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What data ties, and nothing of what the nodes say.
+
+    Attributes
+    ----------
+    steps : dict
+        The nodes of the steps, by the ids of their records.
+    edges : dict
+        By source, target and key.
+    """
+
+    steps: Mapping[Id, str]
+    edges: Mapping[str, Mapping[str, Mapping[str, _Tie]]]
+
+    def leading_from(self, node: str) -> Iterator[tuple[str, str, str]]:
+        """The targets of a node's edges, their relations, and their roles (``""`` where there is none)."""
+        for target, ties in self.edges.get(node, {}).items():
+            for relation, role, _ in ties.values():
+                yield target, relation, role or ""
+
+
+@kept()
+def ties(data: ExecutionData) -> Ties:
+    """The edges of data alone, at a part of what the graph costs."""
+    b = _Builder(data, after=False, tells=False)
+    return Ties({q: body.name for q, body in b.bodies.items() if q is not None}, b.edges)
+
+
+def together(graphs: Iterable[nx.MultiDiGraph[str]], edits: Iterable[tuple[str, str, str]]) -> nx.MultiDiGraph[str]:
+    """The graphs of a fork and of its origins as one; equal values are one node.
+
+    Parameters
+    ----------
+    graphs
+        The fork's own one first.
+    edits
+        Digests of a recorded value and of what was put in its place, and the name of the edit.
+    """
+    import networkx as nx
+
+    graphs = list(graphs)
+    made: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for one in reversed(graphs):
+        made.add_nodes_from(one.nodes(data=True))
+        made.add_edges_from(one.edges(keys=True, data=True))
+    made.graph.update(graphs[0].graph)
+    for before, after, name in edits:
+        old, new = (f"sha256:{digest}" for digest in (before, after))
+        if old in made and new in made and old != new:
+            made.add_edge(old, new, "edited_from", relation="edited_from", role=name)
+    return made
+
+
+def graphml(graph: nx.MultiDiGraph[str]) -> str:
+    """The graph as GraphML, which knows texts, numbers and flags alone: what is none of them is written as JSON."""
+    import networkx as nx
+
+    plain: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    plain.graph.update(_flat(graph.graph))
+    for node, about in graph.nodes(data=True):
+        plain.add_node(node, **_flat(about))
+    for source, target, key, about in graph.edges(keys=True, data=True):
+        plain.add_edge(source, target, key, **_flat(about))
+    return "\n".join(nx.generate_graphml(plain))
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
+    known = {name: value for name, value in about.items() if value is not None}
+    return {name: v if isinstance(v, (str, int, float, bool)) else json.dumps(v) for name, v in known.items()}
 
 
 def dumps(graph: Mapping[str, Any]) -> bytes:
     """The node-link form as JSON, which `networkx.node_link_graph(json.loads(…))` opens."""
-    return json.dumps(graph, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(graph, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def to_node_link(graph: nx.MultiDiGraph[str]) -> dict[str, Any]:
+    """The graph as plain data, in networkx' node-link form."""
+    import networkx as nx
+
+    made: dict[str, Any] = nx.node_link_data(graph, edges="edges")
+    return made
 
 
 def to_networkx(graph: Mapping[str, Any]) -> nx.MultiDiGraph[str]:
@@ -85,11 +230,12 @@ class _Content:
 
     value: Value
     weight: int  # 2: not found elsewhere by chance; 1: a short text, a float; 0: a number, a flag, nothing, emptiness
-    nil: bool
     inside: dict[bytes, _Content] | None = None  # artifacts that lie in it, by digest, those of no weight left out
-    items: list[bytes] = field(default_factory=list)  # a list's own items, or a map's values
+    items: list[bytes] | None = None  # a list's own items, or a map's values
+    first: bytes | None = None  # the first of them; empty where that is not plain
     nodes: int = 0  # how many it has in the graph
     now: _Held | None = None  # the latest
+    holds: bool = False  # a list or a map
 
 
 @dataclass(slots=True, eq=False)
@@ -98,265 +244,482 @@ class _Held:
 
     id: str
     content: _Content
-    node: dict[str, Any]
-    used: bool = False
-    makers: set[Body] = field(default_factory=set)
-    made_in: set[Body] = field(default_factory=set)  # the bodies around the makers
-    seen: set[Body] = field(default_factory=set)  # bodies that had it in hand
-    sources: set[Body] = field(default_factory=set)  # makers of what it is tied to by part_of
+    turn: int  # of the nodes, in the order in which they came
+    is_used: bool = False  # by a step, or by the flow
     tied: bool = False  # by part_of, to something upstream
+    is_taken: bool = False  # it was so out of a larger value
+    grown_from: _Held | None = None  # what holds all but the last of what it holds, and is tied to that
+    makers: set[_Body] = field(default_factory=set)
+    sources: set[_Body] | None = None  # makers of what it is tied to by part_of
 
 
-class _Contents:
+@dataclass(slots=True, eq=False)
+class _Body:
+    """Whose code had a value in hand: a step's or the flow's, or what is outside of it."""
+
+    name: str  # its node
+    label: str
+    parent: _Body | None
+    given: list[_Held] = field(default_factory=list)  # its arguments
+    hands: set[_Held] = field(default_factory=set)  # all that it had in hand
+    local: dict[bytes, _Held] = field(default_factory=dict)  # what says little is the same thing only within one body
+    holders: dict[bytes, list[_Held]] = field(default_factory=dict)  # what it had in hand, by what lies inside
+    recent: list[_Held] = field(default_factory=list)  # what it had in hand last
+    last_ended: _Body | None = None  # of its steps
+
+
+class Contents:
     """The contents of an execution, and which of them lie inside which."""
 
-    def __init__(self, values: Iterable[Value]) -> None:
-        best: dict[bytes, Value] = {}
-        for value in values:
-            known = best.get(value.digest)
-            if known is None or (known.data is None and not known.parts and (value.data or value.parts)):
-                best[value.digest] = value
-        self.by_digest = {digest: _content(value) for digest, value in best.items()}
-        every = self.by_digest.values()
-        self._by_bytes = {c.value.data: c for c in every if c.value.data is not None}
-        self._by_cut = {c.value.digest[:8]: c for c in every if c.value.size >= SHORTEST}
-        self._sizes = {c.value.size for c in self._by_bytes.values() if c.weight}
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._by_digest: dict[bytes, _Content] = {}
+        self._by_bytes: dict[bytes, _Content] = {}
+        self._by_cut: dict[bytes, _Content] = {}
+        self._sizes: set[int] = set()
+        self._least = 0  # of these
+        self._in_part: dict[bytes, dict[bytes, _Content]] = {}  # what lies inside of a part, by its digest
+        for named in index.values():
+            if named.digest in self._by_digest:
+                continue
+            value = index.full(named)
+            digest, written = value.digest, value.data
+            weight = 2 if value.size >= _TELLING else int(_says_something(written or b""))
+            content = self._by_digest[digest] = _Content(value, weight)
+            content.holds = (written or _NIL)[0] in _CONTAINERS
+            if written is not None:
+                self._by_bytes[written] = content
+                if weight and len(written) <= PLAIN:
+                    self._sizes.add(len(written))
+            self._by_cut[digest[:8]] = content
+        self._least = min(self._sizes, default=PLAIN)
+
+    def forget(self) -> None:
+        """Which of the nodes each content is now."""
+        for content in self._by_digest.values():
+            content.now = None
+
+    def of(self, value: Value) -> _Content:
+        """What this value stands for."""
+        return self._by_digest[value.digest]
 
     def inside(self, content: _Content) -> dict[bytes, _Content]:
         """The artifacts that lie inside, by digest."""
         if content.inside is None:
-            content.inside = found = self._look(content)
-            found.pop(content.value.digest, None)
+            content.inside = self._look(content)
         return content.inside
 
     def _look(self, content: _Content) -> dict[bytes, _Content]:
-        data, parts = content.value.data, content.value.parts
-        if data is None:
-            cuts = (parts[at : at + 8] for at in range(0, len(parts), 8))
-            return {c.value.digest: c for cut in cuts if (c := self._by_cut.get(cut)) is not None}
-        found: dict[bytes, _Content] = {}
-        if data[0] not in _CONTAINERS:
-            return found
-        sizes, by_bytes = self._sizes, self._by_bytes
-        for start, end, depth in spans(data):
-            if depth == 1:
-                content.items.append(data[start:end])
-            if end - start in sizes and (part := by_bytes.get(data[start:end])) is not None and part.weight:
-                found[part.value.digest] = part
-        if data[0] in _MAPS:
-            del content.items[::2]
+        """No value is fetched for this: of parts that stand in a bundle, the record says which values they are."""
+        value = content.value
+        data = value.data
+        if data is None or not content.holds:
+            return {}
+        found = dict(self._within(data))
+        cuts = (value.within[at : at + 8] for at in range(0, len(value.within), 8))
+        found |= {c.value.digest: c for cut in cuts if (c := self._by_cut.get(cut)) is not None}
+        found.pop(value.digest, None)
+        return _last(found)
+
+    def _within(self, root: bytes) -> dict[bytes, _Content]:
+        """What lies inside of a node, with an explicit stack; of each part it is found once."""
+        stack: list[tuple[bytes, dict[bytes, _Content], Iterator[Link]]] = []
+        found, todo = self._directly(root), references(root)
+        digest = b""
+        while True:
+            there = next((x for x in todo if x.is_node), None)
+            if there is None:
+                if not stack:
+                    return found
+                inner = self._in_part[digest] = found
+                digest, found, todo = stack.pop()
+                found.update(inner)
+                continue
+            content = self._by_digest.get(there.digest)
+            if content is not None and content.weight:
+                found[there.digest] = content
+            known = self._in_part.get(there.digest)
+            if known is not None:
+                found.update(known)
+                continue
+            part = self._index.part(there.digest)
+            if part is None:
+                continue
+            stack.append((digest, found, todo))
+            digest, found, todo = there.digest, self._directly(part), references(part)
+
+    def _directly(self, node: bytes) -> dict[bytes, _Content]:
+        """The small artifacts that stand in a node itself."""
+        found, sizes, by_bytes = {}, self._sizes, self._by_bytes
+        if node[0] in _CONTAINERS and len(node) > self._least:  # else nothing that is known can stand in it
+            for start, end, _ in spans(node, self._least):
+                if end - start in sizes and (part := by_bytes.get(node[start:end])) is not None and part.weight:
+                    found[part.value.digest] = part
         return found
+
+    def added(self, content: _Content, before: _Content) -> dict[bytes, _Content]:
+        """The artifacts that lie in `content` and not in `before`, which all of it but the last items stand in."""
+        found: dict[bytes, _Content] = {}
+        for item in self.items(content)[len(self.items(before)) :]:
+            itself = self._by_digest.get(hashlib.sha256(item).digest())
+            if itself is not None and itself.weight:
+                found[itself.value.digest] = itself
+            if item[0] in _CONTAINERS:
+                found |= self._within(item)
+        return _last(found)
+
+    def items(self, content: _Content) -> list[bytes]:
+        """A list's own items, or a map's values, as their nodes; none where they are many, or not here."""
+        if content.items is None:
+            data = content.value.data
+            content.items = self._items(data) if data is not None and content.holds else []
+        return content.items
+
+    def begins_with(self, content: _Content, other: _Content) -> bool:
+        """Whether all items of the other one stand first in this one, and more follow."""
+        first, before_first = self.first_item(content), self.first_item(other)
+        if first and before_first and first != before_first:
+            return False
+        items, before = self.items(content), self.items(other)
+        n = len(before)
+        return 0 < n < len(items) and items[n - 1] == before[-1] and items[:n] == before
+
+    def first_item(self, content: _Content) -> bytes:
+        """The first of the items, where that is plain without reading them all; else empty."""
+        if content.first is None:
+            data = content.value.data
+            content.first = first_item(data) if data is not None and content.holds else b""
+        return content.first
+
+    def _items(self, root: bytes) -> list[bytes]:
+        is_map, first = items_of(root)
+        is_map = is_map or first[:1] == [_CUT_MAP]
+        found: list[bytes] = []
+        stack = [iter(first)]
+        while stack:
+            for item in stack[-1]:
+                there = link(item)
+                if there is None:
+                    found.append(item)
+                    continue
+                part = self._index.part(there[1])
+                if part is None or there[0] == CHUNK or len(found) > _MANY_ITEMS:
+                    return []
+                if there[0] == RUN:
+                    stack.append(iter(items_of(part)[1]))
+                    break
+                found.append(part)
+            else:
+                stack.pop()
+        found = [item for item in found if item[0] not in _EXTENSIONS]
+        return found[1::2] if is_map else found
 
     def with_bytes(self, data: bytes) -> _Content | None:
         """The artifact that is written so."""
         return self._by_bytes.get(data)
 
 
-def _content(value: Value) -> _Content:
-    if value.size >= _TELLING:
-        return _Content(value, 2, False)
-    data = value.data or b""
-    return _Content(value, int(_says_something(data)), data == _NIL)
+def _last(found: dict[bytes, _Content]) -> dict[bytes, _Content]:
+    """The last of them: what came to a history last stands behind what it is tied to already."""
+    return found if len(found) <= _INSIDE else dict(itertools.islice(found.items(), len(found) - _INSIDE, None))
 
 
 def _says_something(node: bytes) -> bool:
     return bool(node) and node[0] not in _SILENT
 
 
-_MAPS = {*range(0x80, 0x90), 0xDE, 0xDF}
-_CONTAINERS = {*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF}
-_NIL = b"\xc0"
-# None, true, false, empty map, list and text, numbers: found everywhere by chance.
-_SILENT = {0xC0, 0xC2, 0xC3, 0x80, 0x90, 0xA0, *range(0x80), *range(0xCC, 0xD4), *range(0xE0, 0x100)}
+def _find(content: _Content, body: _Body, *, as_argument: bool = False) -> _Held | None:
+    """The latest of this content that `body` can mean. A None that is passed is no None that was returned."""
+    if content.weight == 2:
+        return content.now
+    return body.local.get(_PASSED if as_argument and content.value.data == _NIL else content.value.digest)
+
+
+def _keep(held: _Held, *bodies: _Body, as_argument: bool = False) -> None:
+    content = held.content
+    if content.weight == 2:
+        content.now = held
+        return
+    key = _PASSED if as_argument and content.value.data == _NIL else content.value.digest
+    for body in bodies:
+        body.local[key] = held
+
+
+def _tied(before: _Body, step: _Body) -> bool:
+    """Whether data ties the two. Of a history it is looked at what came to it last: order is true in any case."""
+    for given in step.given:
+        held: _Held | None = given
+        for _ in range(_CHAIN):
+            if held is None:
+                break
+            if before in held.makers or before in (held.sources or ()):
+                return True
+            held = held.grown_from
+    return False
 
 
 # ---------------------------------------------------------------- the graph
 
 
+def _about(tie: _Tie) -> dict[str, Any]:
+    relation, role, saved = tie
+    return {"relation": relation, "role": role, "saved": True} if saved else {"relation": relation, "role": role}
+
+
 class _Builder:
     """Goes through what happened in its order, and ties what was tied."""
 
-    def __init__(self, data: ExecutionData) -> None:
-        self.data = data
-        self.contents = _Contents(_all_values(data))
-        self.parents: dict[Body, Body] = {None: _OUTSIDE}
-        self.labels: dict[Body, str] = {}
-        self.names: dict[Body, str] = {None: data.exec_id}
+    def __init__(self, data: ExecutionData, *, after: bool, tells: bool = True) -> None:
+        self.data, self.tells = data, tells
+        self.contents = Contents(data.index)
+        self.outside = _Body("", "", None)
+        self.flow = _Body(data.exec_id, "", self.outside)
+        self.bodies: dict[Id | None, _Body] = {None: self.flow}
         self.nodes: dict[str, dict[str, Any]] = {}
-        self.edges: dict[str, dict[str, list[dict[str, Any]]]] = {}
-        self.local: dict[Any, _Held] = {}  # what says little is the same thing only within one body
-        self.given: dict[Body, list[_Held]] = {}  # the arguments of a body
-        self.holders: dict[tuple[Body, bytes], list[_Held]] = {}  # what a body had in hand, by what lies inside
-        self.recent: dict[Body, deque[_Held]] = {}  # what a body had in hand last
-        self.last_ended: dict[Body, CheckpointData] = {}
+        self.edges: dict[str, dict[str, dict[str, _Tie]]] = {}  # by source, target and key, as in networkx
         self._name_all()
+        result = self._go_through(after=after)
+        self._let_go()
+        self.about = {"exec_id": data.exec_id, "flow": data.begun.flow, "status": data.state.status, "result": result}
 
     def _name_all(self) -> None:
-        here, taken = self.data.exec_id, set[str]()
-        known = {c.id for c in self.data.checkpoints}
+        here, taken, bodies = self.data.exec_id, set[str](), self.bodies
         for c in reversed(self.data.checkpoints):  # of two at one place a REF names the later one
-            label = self.labels[c.id] = c.label
-            self.names[c.id] = f"{here}:{label}" if label not in taken else f"{here}:@{c.index}"
-            self.parents[c.id] = c.parent if c.parent in known else None
+            label = c.label
+            bodies[c.id] = _Body(f"{here}:{label}" if label not in taken else f"{here}:@{c.index}", label, self.flow)
             taken.add(label)
+        for c in self.data.checkpoints:
+            if c.parent is not None:
+                bodies[c.id].parent = bodies.get(c.parent, self.flow)
 
-    def build(self, *, after: bool) -> dict[str, Any]:
-        data = self.data
-        self.nodes[data.exec_id] = self._execution()
-        self._use(None, data.begun.arguments)
-        for _, what, thing in sorted(self._events(), key=lambda event: event[:2]):
-            if what == 0:
-                assert isinstance(thing, CheckpointData)
-                name, body = self.names[thing.id], self.parents[thing.id]
-                self.nodes[name] = self._checkpoint(thing, name, body)
-                self._use(thing.id, thing.arguments)
-                before = self.last_ended.get(body)
-                if after and before is not None and not self._tied(before.id, thing.id):
-                    self._edge(self.names[before.id], name, "after", None)
-            elif isinstance(thing, CheckpointData):
-                if thing.status == "completed":
-                    for name, value in thing.outputs:
-                        self._generate(thing.id, name, value, f"{self.labels[thing.id]}.{name}")
-                self.last_ended[self.parents[thing.id]] = thing
-            else:
-                held = self._generate(thing.record, thing.name, thing.value, thing.name, saved=True)
-                names = held.node["saved_as"]
+    def _let_go(self) -> None:
+        """Untie who had what in hand: such rings would stay in memory until somebody looks for them, perhaps never."""
+        for body in (self.outside, *self.bodies.values()):
+            body.hands.clear()
+            body.local.clear()
+            body.holders.clear()
+            body.given, body.recent, body.last_ended = [], [], None
+        self.contents.forget()
+
+    def _go_through(self, *, after: bool) -> str | None:
+        """All that happened, in its order; gives the node of the result."""
+        data, flow = self.data, self.flow
+        self._node(flow.name, self._execution() if self.tells else {})
+        self._use(flow, data.begun.arguments)
+        for _, what, thing in sorted(self._events(), key=_TURN):
+            if what == _SAVED:
+                maker = self.bodies.get(thing.record, flow)
+                node = self._generate(maker, thing.name, thing.value, thing.name, saved=True).id
+                names = self.nodes[node].setdefault("saved_as", [])
                 if thing.name not in names:
                     names.append(thing.name)
-        result = None
-        if data.result is not None:
-            result = self._generate(None, "result", data.result, "result").id
-        graph = {"exec_id": data.exec_id, "flow": data.begun.flow, "status": data.state.status, "result": result}
-        edges = [
-            edge for source in self.nodes for ties in self.edges.get(source, {}).values() for edge in ties
-        ]  # in the order that networkx gives them back in
-        return {"directed": True, "multigraph": True, "graph": graph, "nodes": [*self.nodes.values()], "edges": edges}
+                continue
+            step = self.bodies[thing.id]
+            body = step.parent
+            assert body is not None
+            if what == _BEGAN:
+                self._node(step.name, _checkpoint(thing, step, body) if self.tells else {})
+                self._use(step, thing.arguments)
+                if thing.type in {"spawn", "gather"} and (child := _child_of(thing)) is not None:
+                    self._tie_child(child, step.name, thing.type)
+                before = body.last_ended
+                if after and before is not None and not _tied(before, step):
+                    self._edge(before.name, step.name, "after", None)
+            else:
+                if thing.status == "completed":
+                    for name, value in thing.outputs:
+                        self._generate(step, name, value, f"{step.label}.{name}")
+                body.last_ended = step
+        return None if data.result is None else self._generate(flow, "result", data.result, "result").id
 
-    def _events(self) -> Iterable[tuple[int, int, Any]]:
+    def _events(self) -> Iterator[tuple[int, int, Any]]:
         for c in self.data.checkpoints:
-            yield c.began, 0, c
+            yield c.began, _BEGAN, c
             if c.finished is not None:
-                yield c.finished, 1, c
+                yield c.finished, _FINISHED, c
         for s in self.data.saved:
-            yield s.turn, 2, s
+            yield s.turn, _SAVED, s
+
+    def _tie_child(self, child: str, step: str, how: str) -> None:
+        """Another execution, which this step began, or waited for."""
+        if child not in self.nodes:
+            self._node(child, {"kind": "execution", "label": child} if self.tells else {})
+        if how == "spawn":
+            self._edge(step, child, "generated", "child")
+        else:
+            self._edge(child, step, "used", "child")
 
     # ------------------------------------------------------------ what happened
 
-    def _use(self, user: Body, arguments: Iterable[tuple[str, Value]]) -> None:
-        body = self.parents[user]
-        given = self.given[user] = []
+    def _use(self, user: _Body, arguments: Iterable[tuple[str, Value]]) -> None:
+        body = user.parent
+        assert body is not None
         for name, value in arguments:
-            content = self.contents.by_digest[value.digest]
-            held = self._find(content, body, as_argument=True)
+            content = self.contents.of(value)
+            held = _find(content, body, as_argument=True)
             if held is None:
-                held = self._new(content, f"{self.labels[user]}.in.{name}" if user is not None else None)
-                self._tie(held, body)
-                if not held.tied:
-                    self._tie_items(held, body)
-            self._keep(held, user, as_argument=True)
-            self._keep(held, body, as_argument=True)
-            held.used = True
+                held = self._new(content, f"{user.label}.in.{name}" if user is not self.flow else None)
+                if body is not self.outside:
+                    self._tie(held, body)
+                    if not held.tied:
+                        self._tie_items(held, body)
+            _keep(held, user, body, as_argument=True)
+            held.is_used = True
             self._see(held, body)
-            held.seen.add(user)
-            given.append(held)
-            self._edge(held.id, self.names[user], "used", name)
+            user.hands.add(held)
+            user.given.append(held)
+            self._edge(held.id, user.name, "used", name)
 
-    def _generate(self, maker: Body, role: str, value: Value, ref: str, *, saved: bool = False) -> _Held:
-        maker = maker if maker in self.parents else None
-        body, content = self.parents[maker], self.contents.by_digest[value.digest]
-        held = self._find(content, maker)
-        if held is None or maker not in held.seen or any(held is given for given in self.given[maker]):
-            held = self._find(content, body)  # else it hands on what its own steps made
-            if held is None or held.used:  # made again
+    def _generate(self, maker: _Body, role: str, value: Value, ref: str, *, saved: bool = False) -> _Held:
+        body, content = maker.parent, self.contents.of(value)
+        assert body is not None
+        held = _find(content, maker)
+        if held is None or held not in maker.hands or held in maker.given:
+            held = _find(content, body)  # else it hands on what its own steps made
+            if held is None or held.is_used:  # made again
                 held = self._new(content, ref)
                 self._tie(held, maker)
         held.makers.add(maker)
-        held.made_in.add(body)
-        self._keep(held, maker)
-        self._keep(held, body)
+        _keep(held, maker, body)
         self._see(held, body)
-        held.seen.add(maker)
-        self._edge(self.names[maker], held.id, "generated", role, **({"saved": True} if saved else {}))
+        maker.hands.add(held)
+        self._edge(maker.name, held.id, "generated", role, saved=saved)
         return held
-
-    def _find(self, content: _Content, body: Body, *, as_argument: bool = False) -> _Held | None:
-        """The latest of this content that `body` can mean. A None that is passed is no None that was returned."""
-        if content.weight == 2:
-            return content.now
-        return self.local.get((content.value.digest, body, content.nil and as_argument))
-
-    def _keep(self, held: _Held, body: Body, *, as_argument: bool = False) -> None:
-        content = held.content
-        if content.weight == 2:
-            content.now = held
-        else:
-            self.local[content.value.digest, body, content.nil and as_argument] = held
 
     def _new(self, content: _Content, ref: str | None) -> _Held:
         value = content.value
         content.nodes += 1
         digest = value.digest.hex()
         name = f"sha256:{digest}/{content.nodes}" if content.nodes > 1 else f"sha256:{digest}"
-        node = self.nodes[name] = {
-            "id": name,
-            "kind": "artifact",
-            "ref": None if ref is None else f"{self.data.exec_id}:{ref}",
-            "digest": digest,
-            "size": value.size,
-            "format": value.kind,
-            "preview": _plain(value.preview),
-            "saved_as": [],
-        }
-        return _Held(name, content, node)
+        self._node(name, self._artifact(value, ref) if self.tells else {})
+        return _Held(name, content, len(self.nodes))
+
+    def _artifact(self, value: Value, ref: str | None) -> dict[str, Any]:
+        attributes: dict[str, Any] = {"kind": "artifact"}
+        if ref is not None:
+            attributes["ref"] = f"{self.data.exec_id}:{ref}"
+        attributes["size"] = value.size
+        if value.kind != "data":
+            attributes["format"] = value.kind
+        attributes["preview"] = _glimpse(value.preview)
+        return attributes
 
     # ------------------------------------------------------------ parts
 
-    def _see(self, held: _Held, body: Body) -> None:
+    def _see(self, held: _Held, body: _Body) -> None:
         """`body` has it in hand, and can take something out of it."""
-        if body not in held.seen and body != _OUTSIDE:
-            held.seen.add(body)
-            self.recent.setdefault(body, deque(maxlen=_RECENT)).append(held)
+        if body is not self.outside and held not in body.hands:
+            body.hands.add(held)
+            body.recent.append(held)
             for digest in self.contents.inside(held.content):
-                self.holders.setdefault((body, digest), []).append(held)
+                body.holders.setdefault(digest, []).append(held)
 
-    def _tie(self, held: _Held, body: Body) -> None:
-        """Tie what `body` brought in to what it was made of, or taken out of: what existed first is upstream."""
+    def _tie(self, held: _Held, body: _Body) -> None:
+        """Tie what `body` brought in to what it was made of, or taken out of: what existed first is upstream.
+
+        What grew is tied to what it was before, and to what came to it since: else a history of 1,000 messages would
+        have half a million ties.
+        """
         content = held.content
-        parts: dict[str, _Held] = {}
-        for inner in self.contents.inside(content).values():
-            part = self._find(inner, body)
-            if part is not None and body in part.seen and (inner.weight == 2 or len(part.makers) < 2):
-                parts[part.id] = part
-        if len(content.items) > 1:
-            parts |= self._outputs_in(content, body)
-        for part in parts.values():
-            self._part_of(part, held, "part")
+        if content.holds:
+            self._tie_parts(held, body)
         if not content.weight:
             return
         digest = content.value.digest
-        wholes = {w.id: w for w in self.given.get(body, ()) if digest in self.contents.inside(w.content)}
-        wholes |= {w.id: w for w in self.holders.get((body, digest), ())}
+        wholes = dict.fromkeys([w for w in body.given if digest in self.contents.inside(w.content)])
+        wholes |= dict.fromkeys(body.holders.get(digest, ()))
         if content.weight == 2 or len(wholes) == 1:
-            for whole in wholes.values():
-                self._part_of(whole, held, "whole")
+            for whole in wholes:
+                if whole.grown_from not in wholes:
+                    self._part_of(whole, held, "whole")
 
-    def _outputs_in(self, content: _Content, body: Body) -> dict[str, _Held]:
-        """What a list or map was put together from, where each of its items is an output of a step: numbers too."""
-        outputs: dict[str, _Held] = {}
-        for data in content.items:
-            inner = self.contents.with_bytes(data)
-            output = self._find(inner, body) if inner is not None else None
-            if output is None or body not in output.made_in:
+    def _tie_parts(self, held: _Held, body: _Body) -> None:
+        content = held.content
+        inside, before = self.contents.inside(content), self._beginning(content, body)
+        if before is not None:
+            inside = self.contents.added(content, before.content)
+        parts: dict[_Held, None] = {}
+        for inner in inside.values():
+            part = _find(inner, body)
+            if part is not None and part in body.hands and (inner.weight == 2 or len(part.makers) < 2):
+                parts[part] = None
+        parts |= self._outputs_in(content, before, body)
+        if before is None and (before := self._like(content, parts, body)) is not None:
+            known = self.contents.inside(before.content)
+            parts = {
+                part: None
+                for part in parts
+                if part.content.value.digest not in known or part.turn > before.turn or part is before
+            }
+        if before is not None:
+            held.grown_from = before
+            parts.pop(before, None)
+            self._part_of(before, held, "shared")
+        for part in parts:
+            self._part_of(part, held, "part")
+
+    def _beginning(self, content: _Content, body: _Body) -> _Held | None:
+        """The latest list that `body` put together itself, and then went on with: this one begins with its items."""
+        for held in body.recent[: -_RECENT - 1 : -1]:
+            if held.makers or held.is_taken or not held.content.holds:
+                continue
+            if self.contents.begins_with(content, held.content):
+                return held
+        return None
+
+    def _like(self, content: _Content, parts: Collection[_Held], body: _Body) -> _Held | None:
+        """The latest value that `body` had which holds most of these parts, too, and is upstream of them.
+
+        That is so where nothing else lies in it, and `body` put it together itself; or where a step used it that made
+        one of the parts. Else what lies in it beside them would be said to be upstream.
+        """
+        if len(parts) < 2:
+            return None
+        inside = self.contents.inside(content).keys()
+        read = {given for part in parts for maker in part.makers for given in maker.given}
+        for held in body.recent[: -_RECENT - 1 : -1]:
+            known = self.contents.inside(held.content).keys()
+            if held.content is content or len(known) < 2:
+                continue
+            if not held.makers and not held.is_taken and known <= inside:
+                return held
+            if held in read and len(known & inside) >= _SHARED:
+                return held
+        return None
+
+    def _outputs_in(self, content: _Content, before: _Held | None, body: _Body) -> dict[_Held, None]:
+        """What a list or map was put together from, where each of its items is an output of a step: numbers too.
+
+        Of one that grew, the items that came to it.
+        """
+        first = self.contents.first_item(content) if before is None else b""
+        if first and self._output(first, body) is None:
+            return {}
+        items = self.contents.items(content)
+        if before is not None:
+            items = items[len(self.contents.items(before.content)) :]
+        elif len(items) < 2:
+            return {}
+        outputs: dict[_Held, None] = {}
+        for data in dict.fromkeys(items):
+            output = self._output(data, body)
+            if output is None:
                 return {}
-            outputs[output.id] = output
+            outputs[output] = None
         return outputs
 
-    def _tie_items(self, held: _Held, body: Body) -> None:
+    def _output(self, data: bytes, body: _Body) -> _Held | None:
+        """What a step of `body` gave, written so."""
+        inner = self.contents.with_bytes(data)
+        output = _find(inner, body) if inner is not None else None
+        return output if output is not None and any(maker.parent is body for maker in output.makers) else None
+
+    def _tie_items(self, held: _Held, body: _Body) -> None:
         """A list that the body put together from pieces of one value: ``[p["name"] for p in packages]``."""
-        items, size = held.content.items[:_ITEMS], held.content.value.size
+        items, size = self.contents.items(held.content)[:_ITEMS], held.content.value.size
         if sum(map(len, items)) < _TELLING or not all(map(_says_something, items)):
             return
-        for whole in (*reversed(self.recent.get(body, ())), *self.given.get(body, ())):
+        for whole in (*body.recent[: -_RECENT - 1 : -1], *body.given):
             data = whole.content.value.data
             # By chance one item's bytes may stand across two others; hardly those of all items of a list.
             if data is not None and len(data) > size and all(item in data for item in items):
@@ -366,78 +729,91 @@ class _Builder:
     def _part_of(self, source: _Held, target: _Held, role: str) -> None:
         if source is not target:
             target.tied = True
+            target.is_taken |= role in {"whole", "items"}
+            if target.sources is None:
+                target.sources = set()
             target.sources |= source.makers
             self._edge(source.id, target.id, "part_of", role)
 
-    def _tied(self, before: Id, step: Id) -> bool:
-        return any(before in held.makers or before in held.sources for held in self.given[step])
-
     # ------------------------------------------------------------ nodes and edges
 
-    def _edge(self, source: str, target: str, relation: str, role: str | None, **more: Any) -> None:
-        ties = self.edges.setdefault(source, {}).setdefault(target, [])
+    def _node(self, name: str, attributes: dict[str, Any]) -> None:
+        self.nodes[name] = attributes
+        self.edges[name] = {}
+
+    def _edge(self, source: str, target: str, relation: str, role: str | None, *, saved: bool = False) -> None:
+        ties = self.edges[source].setdefault(target, {})
         key = relation
         if ties:
-            same = [edge for edge in ties if edge["relation"] == relation]
-            if any(edge["role"] == role for edge in same):
+            same = [tie[1] for tie in ties.values() if tie[0] == relation]
+            if role in same:
                 return
             if same:
                 key = f"{relation}#{len(same) + 1}"
-        ties.append({"relation": relation, "role": role, **more, "source": source, "target": target, "key": key})
+        ties[key] = relation, role, saved
 
     def _execution(self) -> dict[str, Any]:
         d = self.data
         return {
-            "id": d.exec_id,
             "kind": "execution",
             "label": d.exec_id,
             "name": d.begun.flow,
             "status": d.state.status,
-            "started": _number(d.begun.at),
-            "ended": _number(d.ended),
-            "attempts": d.attempts,
-            "failure": d.failure.summary() if d.failure is not None else None,
-            "failed_at": d.failed_at,
-            "tokens": _amount(d.metadata.get("tokens")),
-            "cost": _amount(d.metadata.get("cost")),
-            "metadata": _plain(d.metadata),
-        }
-
-    def _checkpoint(self, c: CheckpointData, name: str, body: Body) -> dict[str, Any]:
-        return {
-            "id": name,
-            "kind": "checkpoint",
-            "label": self.labels[c.id],
-            "name": c.name,
-            "number": c.index,
-            "parent": self.names[body],
-            "status": c.status,
-            "type": c.type,
-            "started": _number(c.started),
-            "ended": _number(c.ended),
-            "took": _number(c.took),
-            "attempts": c.attempts,
-            "failure": c.failure.summary() if c.failure is not None else None,
-            "tokens": _amount(c.metadata.get("tokens")),
-            "cost": _amount(c.metadata.get("cost")),
-            "metadata": _plain(c.metadata),
-            "reused_from": c.reused_from[0] if c.reused_from is not None else None,
-            "superseded": c.superseded,
+            **_where_it_applies(
+                attempts=d.attempts if d.attempts != 1 else None,
+                started=_number(d.begun.at),
+                ended=_number(d.ended),
+                failure=d.failure.summary() if d.failure is not None else None,
+                failed_at=d.failed_at,
+                parent=d.begun.parent[0] if d.begun.parent is not None else None,
+                tokens=_amount(d.metadata.get("tokens")),
+                cost=_amount(d.metadata.get("cost")),
+                metadata=_plain(d.metadata) or None,
+            ),
         }
 
 
-def _all_values(data: ExecutionData) -> Iterable[Value]:
-    yield from (value for _, value in data.begun.arguments)
-    for c in data.checkpoints:
-        yield from (value for _, value in (*c.arguments, *c.outputs))
-    yield from (s.value for s in data.saved)
-    if data.result is not None:
-        yield data.result
-    yield from data.values.values()
+def _child_of(c: CheckpointData) -> str | None:
+    """The execution that a step spawned, or waited for."""
+    if c.type == "spawn":
+        child = c.metadata.get("child")
+    else:
+        data = next((v.data for name, v in c.arguments if name == "child"), None)
+        child = ormsgpack.unpackb(data) if data is not None else None
+    return child if isinstance(child, str) else None
+
+
+def _checkpoint(c: CheckpointData, step: _Body, around: _Body) -> dict[str, Any]:
+    return {
+        "kind": "checkpoint",
+        "label": step.label,
+        "name": c.name,
+        "number": c.index,
+        "status": c.status,
+        **_where_it_applies(
+            parent=around.name if around.label else None,
+            attempts=c.attempts if c.attempts != 1 else None,
+            type=c.type,
+            started=_number(c.started),
+            ended=_number(c.ended),
+            took=_number(c.took),
+            failure=c.failure.summary() if c.failure is not None else None,
+            tokens=_amount(c.metadata.get("tokens")),
+            cost=_amount(c.metadata.get("cost")),
+            metadata=_plain(c.metadata) or None,
+            reused_from=c.reused_from[0] if c.reused_from is not None else None,
+            superseded=c.superseded or None,
+        ),
+    }
+
+
+def _where_it_applies(**attributes: Any) -> dict[str, Any]:
+    """A graph of 10,000 steps would say 100,000 times of what there is none."""
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _number(x: Any) -> float | None:
-    return float(x) if isinstance(x, (int, float)) and math.isfinite(x) else None
+    return round(float(x), 6) if isinstance(x, (int, float)) and math.isfinite(x) else None
 
 
 def _amount(x: Any) -> float | int | None:
@@ -447,10 +823,27 @@ def _amount(x: Any) -> float | int | None:
 _USUAL = {str, int, bool, type(None)}
 
 
+def _glimpse(preview: Mapping[str, Any]) -> dict[str, Any]:
+    """What a line in a list says of a value. The whole preview stands in its record."""
+    line: dict[str, Any] = {}
+    kind, length, text = preview.get("type"), preview.get("len"), preview.get("text")
+    if isinstance(kind, str):
+        line["type"] = kind
+    if type(length) is int:
+        line["len"] = length
+    if isinstance(text, str):
+        line["text"] = text if len(text) <= _GLIMPSE else text[: _GLIMPSE - 1] + "…"
+    return line
+
+
 def _plain(value: Any, depth: int = 0) -> Any:
     """What JSON can say, whatever somebody logged or wrote into a record."""
-    if type(value) is dict and _USUAL.issuperset(map(type, value.values())) and {str}.issuperset(map(type, value)):
-        return value.copy()
+    if type(value) is dict:
+        for key, held in value.items():
+            if type(key) is not str or type(held) not in _USUAL:
+                break
+        else:  # a preview, and most of what is logged
+            return value.copy()
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -5,8 +5,13 @@ Works on the graph of `kitaru.lineage`, whoever made it; its texts come from rec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InvalidNameError, NotFoundError
 from .previews import preview_line, printable
@@ -18,20 +23,49 @@ if TYPE_CHECKING:
 __all__ = ["lineage_text", "node_of"]
 
 _DEEP = 12  # levels of a tree; what lies deeper is a REF away
-_LINES = 400  # of a tree
+_LINES = 400  # of a tree, or of an execution's steps; an execution that takes more is folded
 _NAMED = 3  # producers or parts that a line names
+_FIRST, _LAST = 3, 2  # steps of one kind that are shown of a folded execution
+_FAILED = 20  # failed steps that are shown of it
+_VALUES = 20  # of one step, or of the execution itself
+_TAKEN = {"part": "with", "shared": "with", "whole": "out of", "items": "out of"}
+_NUMBER = re.compile(r"[#~]\d+")
 
 
-def lineage_text(graph: nx.MultiDiGraph[str], ref: str | None = None, *, width: int = 100) -> str:
+class _Words(NamedTuple):
+    """What is said of a step beside what its record says."""
+
+    marks: Mapping[str, Sequence[str]]  # of a node
+    varies: bool  # whether to say what is another one in each run
+
+
+def lineage_text(
+    graph: nx.MultiDiGraph[str],
+    ref: str | None = None,
+    *,
+    width: int = 100,
+    full: bool = False,
+    marks: Mapping[str, Sequence[str]] | None = None,
+    varies: bool = True,
+) -> str:
     """The lineage as text of at most `width` columns: of all steps in their order, or of what `ref` names.
+
+    It has no more than about 500 lines. Of an execution that would take more, steps of one kind are folded: the first
+    and the last ones are shown, those that failed, and how many the others are.
 
     Parameters
     ----------
     graph
-        From `kitaru.lineage`.
+        From `kitaru.lineage`; one of its steps alone will do, too.
     ref
         A step, an output, an input (``classify#2.in.package``), a saved name, ``result``, or a node of the graph;
         the execution's name may stand in front. None, or the execution's name alone: all steps.
+    full
+        Fold nothing, however many steps there are.
+    marks
+        Words to be said of these nodes: ``{"audit-7f3c:classify#2": ["stale"]}``. Such steps do not fold.
+    varies
+        Whether to say what differs from run to run: the exec_id, times, and which step ended last before another one.
 
     Raises
     ------
@@ -39,7 +73,9 @@ def lineage_text(graph: nx.MultiDiGraph[str], ref: str | None = None, *, width: 
         Where `ref` names nothing in the graph.
     """
     node = None if ref is None else node_of(graph, ref)
-    lines = _execution(graph) if node in {None, graph.graph["exec_id"]} else _value(graph, f"{node}")
+    words = _Words(marks or {}, varies)
+    whole = node in {None, graph.graph["exec_id"]}
+    lines = _execution(graph, words, full=full) if whole else _value(graph, f"{node}", words)
     return "\n".join(line if len(line) <= width else line[: max(width - 1, 0)] + "…" for line in lines)
 
 
@@ -51,6 +87,9 @@ def node_of(graph: nx.MultiDiGraph[str], ref: str) -> str:
         return ref
     if ref == "result" and graph.graph["result"] is not None:
         return str(graph.graph["result"])
+    for role, value in _uses(graph, here):
+        if ref == f"input.{role}":
+            return value
     saved = [name for name, a in graph.nodes(data=True) if ref in a.get("saved_as", ())]
     if saved:
         return saved[-1]
@@ -109,7 +148,7 @@ def _origin(graph: nx.MultiDiGraph[str], value: str) -> str:
         return _listed([_ref(graph, s, role) for role, s in makers])
     parts = _parts(graph, value)
     if parts:
-        word = "with" if parts[0][0] == "part" else "out of"
+        word = _TAKEN.get(parts[0][0], "out of")
         return f"{word} {_listed([_short(graph, v) for _, v in parts])}"
     if here in graph.succ[value]:
         return _listed([f"input {printable(role)}" for role, v in _uses(graph, here) if v == value])
@@ -131,77 +170,158 @@ def _short(graph: nx.MultiDiGraph[str], value: str) -> str:
     if makers:
         role, step = makers[-1]
         return "result" if step == graph.graph["exec_id"] and role == "result" else _ref(graph, step, role)
-    ref = graph.nodes[value]["ref"]
+    ref = graph.nodes[value].get("ref")
     return printable(ref.partition(":")[2]) if ref else _origin(graph, value)
 
 
-def _glimpse(graph: nx.MultiDiGraph[str], value: str) -> str:
-    return preview_line(graph.nodes[value]["preview"], 60)
+def _glimpse(graph: nx.MultiDiGraph[str], value: str, say: _Words | None = None) -> str:
+    about = graph.nodes[value]
+    if about["kind"] == "execution":  # a child of this one
+        return printable(about["label"]) if say is not None and say.varies else "another execution"
+    return preview_line(about["preview"], 60)
 
 
-def _state(a: dict[str, Any]) -> str:
+def _state(a: Mapping[str, Any], say: _Words, node: str | None = None) -> str:
     words = [a["status"]]
-    if a["took"]:
+    if a.get("took") and say.varies:
         words.append(f"{a['took']:,.1f} s" if a["took"] >= 1 else f"{a['took'] * 1000:.0f} ms")
-    if a["tokens"] is not None:
+    if a.get("tokens") is not None:
         words.append(f"{a['tokens']:,} tokens")
-    if a["cost"]:
+    if a.get("cost"):
         words.append(f"${a['cost']:.4g}")
-    if a["superseded"]:
+    if a.get("superseded"):
         words.append("superseded")
+    words += say.marks.get(node or "", ())
     return printable(", ".join(words))
 
 
 # ---------------------------------------------------------------- an execution
 
 
-def _execution(graph: nx.MultiDiGraph[str]) -> Iterator[str]:
+def _execution(graph: nx.MultiDiGraph[str], say: _Words, *, full: bool) -> Iterator[str]:
     here = graph.graph["exec_id"]
-    top = graph.nodes[here]
-    yield f"{here}  {printable(top['name'])}, {printable(top['status'])}"
-    for role, value in _uses(graph, here):
-        yield f"  input      {printable(role)}: {_glimpse(graph, value)}"
-    if top["failure"]:
+    of = graph.graph
+    top = graph.nodes[here] if here in graph else {"name": of["flow"], "status": of["status"], "failure": None}
+    steps = {name: a for name, a in graph.nodes(data=True) if a["kind"] == "checkpoint"}
+    most = sys.maxsize if full else _VALUES
+    every = (line for step, a in steps.items() for line in _step(graph, step, a, say, most))
+    lines = [*islice(every, None if full else _LINES + 1)]
+    folds = not full and len(lines) > _LINES
+    yield f"{f'{here}  ' if say.varies else ''}{printable(top['name'])}, {printable(top['status'])}"
+    used, made = (_uses(graph, here), _makes(graph, here)) if here in graph else ([], [])
+    yield from _some("  input      ", used, most, lambda v: _glimpse(graph, v))
+    if top.get("failure"):
         yield f"  failure    {printable(top['failure'])}"
-    for step, a in graph.nodes(data=True):
-        if a["kind"] != "checkpoint":
+    yield from _folded(graph, steps, say) if folds else lines
+    for some in (made[:-1], made[-1:]):  # the result is the last of them
+        yield from _some("", some, most, lambda v: f"{_origin(graph, v)}  {_glimpse(graph, v)}")
+    if folds:
+        middle = [*steps.values()][len(steps) // 2]["label"]
+        yield "Where a line begins with …, steps are folded. To see"
+        name = here if say.varies else "EXEC"
+        yield f"  one of them  kitaru lineage {name}:{printable(middle)}"
+        yield f"  all {len(steps):,}  kitaru lineage {name} --full"
+
+
+def _step(
+    graph: nx.MultiDiGraph[str], step: str, a: Mapping[str, Any], say: _Words, most: int = _VALUES
+) -> Iterator[str]:
+    indent = "  " * a["label"].count("/")
+    edges = graph.in_edges(step, data=True) if say.varies else ()
+    before = [graph.nodes[s]["label"] for s, _, e in edges if e["relation"] == "after"]
+    yield f"{indent}{printable(a['label'])}  {_state(a, say, step)}" + "".join(
+        f", after {printable(b)}" for b in before
+    )
+    used, made = _uses(graph, step), _makes(graph, step)
+    yield from _some(f"{indent}  used       ", used, most, lambda v: f"{_origin(graph, v)}  {_glimpse(graph, v, say)}")
+    yield from _some(f"{indent}  generated  ", made, most, lambda v: _glimpse(graph, v, say))
+    if a.get("failure"):
+        yield f"{indent}  failure    {printable(a['failure'])}"
+
+
+def _some(before: str, values: list[tuple[str, str]], most: int, told: Callable[[str], str]) -> Iterator[str]:
+    """A line for each of the first (role, artifact), and one that says how many more there are."""
+    for role, value in values[:most]:
+        yield f"{before}{printable(role)}: {told(value)}"
+    if len(values) > most:
+        yield f"{before}… and {len(values) - most:,} more"
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Steps of one name inside of steps of one name: ``audit/classify``, whatever their numbers."""
+
+    steps: list[str] = field(default_factory=list)
+    folded: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def _folded(graph: nx.MultiDiGraph[str], steps: Mapping[str, Mapping[str, Any]], say: _Words) -> Iterator[str]:
+    """The steps of a long execution: of each kind the first and the last, and those that failed or are marked."""
+    kinds: dict[str, _Kind] = {}
+    of: dict[str, _Kind] = {}
+    for step, a in steps.items():
+        of[step] = kind = kinds.setdefault(_NUMBER.sub("", a["label"]), _Kind())
+        kind.steps.append(step)
+    shown = {step for kind in kinds.values() for step in (*kind.steps[:_FIRST], *kind.steps[-_LAST:])}
+    shown.update(islice((step for step, a in steps.items() if a["status"] == "failed"), _FAILED))
+    shown.update(islice((step for step in steps if step in say.marks), _FAILED))
+    for step, a in steps.items():
+        if step not in shown:
+            of[step].folded.append(a)
+    told = 0
+    for step, a in steps.items():
+        folded = of[step].folded
+        if step in shown or len(folded) == 1:
+            lines = [*_step(graph, step, a, say)]
+        elif a is folded[0]:
+            lines = [_fold(folded, say)]
+        else:
             continue
-        indent = "  " * a["label"].count("/")
-        before = [graph.nodes[s]["label"] for s, _, e in graph.in_edges(step, data=True) if e["relation"] == "after"]
-        yield f"{indent}{printable(a['label'])}  {_state(a)}" + "".join(f", after {printable(b)}" for b in before)
-        for role, value in _uses(graph, step):
-            yield f"{indent}  used       {printable(role)}: {_origin(graph, value)}  {_glimpse(graph, value)}"
-        for role, value in _makes(graph, step):
-            yield f"{indent}  generated  {printable(role)}: {_glimpse(graph, value)}"
-        if a["failure"]:
-            yield f"{indent}  failure    {printable(a['failure'])}"
-    for role, value in _makes(graph, here):
-        yield f"{printable(role)}: {_origin(graph, value)}  {_glimpse(graph, value)}"
+        told += len(lines)
+        if told > _LINES:
+            yield f"… and more steps of other kinds: {len(kinds):,} kinds in all"
+            return
+        yield from lines
+
+
+def _fold(folded: list[Mapping[str, Any]], say: _Words) -> str:
+    """One line for many steps: from which to which, how many, how they stand and what they took."""
+    first, last = folded[0]["label"], folded[-1]["label"]
+    states = Counter(a["status"] for a in folded)
+    words = [f"{n:,} {status}" for status, n in states.most_common()]
+    total = {
+        "status": ", ".join(words) if len(words) > 1 else f"all {words[0].partition(' ')[2]}",
+        "took": sum(a.get("took", 0) for a in folded),
+        "tokens": sum(a.get("tokens", 0) for a in folded) or None,
+        "cost": sum(a.get("cost", 0) for a in folded),
+    }
+    which = f"{printable(first)} to {printable(last)}"
+    return f"{'  ' * first.count('/')}… {which}: {len(folded):,} steps, {_state(total, say)}"
 
 
 # ---------------------------------------------------------------- a value or a step
 
 
-def _value(graph: nx.MultiDiGraph[str], node: str) -> Iterator[str]:
+def _value(graph: nx.MultiDiGraph[str], node: str, say: _Words) -> Iterator[str]:
     a = graph.nodes[node]
     if a["kind"] == "checkpoint":
-        yield f"{printable(a['label'])}  {_state(a)}"
+        yield f"{printable(a['label'])}  {_state(a, say, node)}"
     else:
-        saved = f"  saved as {printable(', '.join(a['saved_as']))}" if a["saved_as"] else ""
+        saved = f"  saved as {printable(', '.join(a['saved_as']))}" if "saved_as" in a else ""
         yield f"{_short(graph, node)}  {_glimpse(graph, node)}{saved}"
     yield "made from" if a["kind"] == "checkpoint" else "made by"
-    yield from _tree(graph, _made(graph, node), _upstream) or ["  nothing that was recorded"]
+    yield from _tree(graph, _made(graph, node, say), _upstream) or ["  nothing that was recorded"]
     yield "needed by"
     yield from _tree(graph, _downstream(graph, node), _downstream) or ["  nothing"]
 
 
-def _made(graph: nx.MultiDiGraph[str], node: str) -> list[tuple[str, str]]:
+def _made(graph: nx.MultiDiGraph[str], node: str, say: _Words) -> list[tuple[str, str]]:
     """(line, node) of what the node that was asked for came from: its steps with their state, and what it holds."""
     if graph.nodes[node]["kind"] != "artifact":
         return _upstream(graph, node)
     here = graph.graph["exec_id"]
     steps = [
-        (f"{printable(graph.nodes[s]['label'])}  {_state(graph.nodes[s])}", s)
+        (f"{printable(graph.nodes[s]['label'])}  {_state(graph.nodes[s], say, s)}", s)
         for _, s in _makers(graph, node)
         if s != here
     ]
@@ -225,8 +345,9 @@ def _upstream(graph: nx.MultiDiGraph[str], node: str) -> list[tuple[str, str]]:
 
 
 def _taken(graph: nx.MultiDiGraph[str], value: str) -> list[tuple[str, str]]:
-    word = {"part": "with", "whole": "out of", "items": "out of"}
-    return [(f"{word.get(role, role)} {_short(graph, v)}  {_glimpse(graph, v)}", v) for role, v in _parts(graph, value)]
+    return [
+        (f"{_TAKEN.get(role, role)} {_short(graph, v)}  {_glimpse(graph, v)}", v) for role, v in _parts(graph, value)
+    ]
 
 
 def _downstream(graph: nx.MultiDiGraph[str], node: str) -> list[tuple[str, str]]:

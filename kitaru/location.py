@@ -35,9 +35,10 @@ __all__ = [
     "is_trusted",
     "open_store",
     "prepare",
+    "store_budget",
 ]
 
-_FORMAT = 0
+_FORMAT = 1
 _FORMAT_KEY = "kitaru.json"
 _DEFAULT = ".kitaru"
 _S3_OPTIONS = {"endpoint_url", "profile", "region"}
@@ -350,6 +351,27 @@ def _warn_where_short_lived(store: Store) -> None:
         "kitaru: WARNING: set KITARU_STORE=s3://bucket/prefix, or to a folder on a volume that lasts.",
         file=sys.stderr,
     )
+
+
+# How long it is waited for.
+
+
+def store_budget() -> float:
+    """Seconds for which a store that does not answer is asked again: ``KITARU_STORE_BUDGET``, or 60.
+
+    Raises
+    ------
+    UsageError
+        The variable holds no number of seconds.
+    """
+    text = os.environ.get("KITARU_STORE_BUDGET", "")
+    try:
+        seconds = float(text or 60)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:  # "nan" is no number of seconds either
+        raise UsageError(f"KITARU_STORE_BUDGET is {text!r}: write a number of seconds")
+    return seconds
 
 
 # Whether its pickles may be loaded.

@@ -15,11 +15,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
+from .collecting import kept
 from .records import NOWHERE, Ended, FlowEnded, Id, Record, Reused, Started
 
 __all__ = [
+    "NEVER",
     "Body",
     "Call",
     "Checkpoint",
@@ -32,6 +34,7 @@ __all__ = [
     "fold",
     "from_",
     "plan",
+    "recall",
     "rerun",
 ]
 
@@ -53,6 +56,7 @@ class Checkpoint:
     reused: bool = False
     firm: bool = True  # it did not follow a failure that was run again later: its place counts
     result: bool = False  # it has an output, or a failure that the code around it went on from
+    took: float = 0.0  # seconds of its last attempt
 
     @property
     def id(self) -> Id:
@@ -62,7 +66,7 @@ class Checkpoint:
         """A copy, within the position `by`."""
         s = self
         ended = s.ended and by + s.ended
-        return Checkpoint(s.start, by + s.began, ended, s.ok, s.value, s.reused, s.firm, s.result)
+        return Checkpoint(s.start, by + s.began, ended, s.ok, s.value, s.reused, s.firm, s.result, s.took)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +90,46 @@ class Spec:
 class _Named:
     """The records of one name in one body, found by place and by inputs. Lists are in the order of the body."""
 
-    __slots__ = ("by_inputs", "by_ordinal", "known")
+    __slots__ = ("_by_inputs", "by_ordinal", "known")
 
-    def __init__(self, points: Iterable[Checkpoint]) -> None:
+    def __init__(self, starts: Iterable[Started]) -> None:
         self.by_ordinal: dict[int | None, list[Id]] = {}
-        self.by_inputs: dict[Any, list[Id]] = {}
+        self._by_inputs: dict[Any, list[Id]] | None = None
         self.known: dict[Id, tuple[int | None, Any]] = {}
-        for p in points:
-            self.add(p.start)
+        for s in starts:
+            if s.id not in self.known:
+                self.known[s.id] = s.ordinal, s.inputs
+                self.by_ordinal.setdefault(s.ordinal, []).append(s.id)
+
+    @property
+    def by_inputs(self) -> dict[Any, list[Id]]:
+        """Made when it is first asked for: a resume finds nearly all by their places."""
+        made = self._by_inputs
+        if made is None:
+            made = self._by_inputs = {}
+            for q, (_, inputs) in self.known.items():
+                made.setdefault(inputs, []).append(q)
+        return made
 
     def add(self, s: Started) -> None:
         """A new record, or one that was taken up again, perhaps with other inputs or at another place."""
         now, old = (s.ordinal, s.inputs), self.known.get(s.id)
         if old == now:
             return
-        if old is not None:
-            self.by_ordinal[old[0]].remove(s.id)
-            self.by_inputs[old[1]].remove(s.id)
-            rank = {q: n for n, q in enumerate(self.known)}
-            self.known[s.id] = now
-            for ids in (self.by_ordinal.setdefault(now[0], []), self.by_inputs.setdefault(now[1], [])):
-                ids.insert(bisect_left([rank[q] for q in ids], rank[s.id]), s.id)
-            return
         self.known[s.id] = now
-        self.by_ordinal.setdefault(now[0], []).append(s.id)
-        self.by_inputs.setdefault(now[1], []).append(s.id)
+        lists = [self.by_ordinal.setdefault(now[0], [])]
+        if self._by_inputs is not None:
+            lists.append(self._by_inputs.setdefault(now[1], []))
+        if old is None:
+            for ids in lists:
+                ids.append(s.id)
+            return
+        self.by_ordinal[old[0]].remove(s.id)
+        if self._by_inputs is not None:
+            self._by_inputs[old[1]].remove(s.id)
+        rank = {q: n for n, q in enumerate(self.known)}
+        for ids in lists:
+            ids.insert(bisect_left([rank[q] for q in ids], rank[s.id]), s.id)
 
 
 _NONE = _Named(())
@@ -133,7 +152,10 @@ class View:
         self._fatal: set[Id] = set()  # failures that came out of a body
         self._began: list[tuple[int, Id]] = []  # in this journal's order
         self._outer: dict[Id, Id | None] | None = None
-        self._named: dict[tuple[Id | None, str, bool], _Named] = {}
+        self._named: dict[tuple[Id | None, str], _Named] = {}
+        self._older: dict[tuple[Id | None, str], _Named] = {}  # likewise, of what was inherited
+        self._broken: set[Id] = set()  # what ended in a failure that is no result: it runs again
+        self._was: dict[str, str] = {}  # by the new name
 
     # ------------------------------------------------------------ folding records as they are written
 
@@ -150,12 +172,20 @@ class View:
             self._catch((s.id,))
         elif isinstance(record, Ended):
             p = self.points[record.id]
-            p.ended, p.ok, p.value = (at,), record.ok, record.value
+            p.ended, p.ok, p.value, p.took = (at,), record.ok, record.value, record.took
             self._caught.discard(record.id)
             self._settle(record.id)
             self._leave(record.id, record.ok, record.because)
         elif isinstance(record, FlowEnded):
             self._leave(None, record.ok, record.because)
+
+    def expect(self, s: Started) -> None:
+        """A call that was made and has not begun: in flight, behind all that there is."""
+        last = max((p.began for p in self.points.values()), default=(0,))
+        self.points[s.id] = Checkpoint(s, (last[0] + 1,))
+        self.inner.setdefault(s.parent, []).append(s.id)
+        self._named.pop((s.parent, s.name), None)
+        self._outer = None
 
     def _start(self, s: Started, at: int) -> None:
         old = self.points.get(s.id)
@@ -175,8 +205,9 @@ class View:
         if began == (at,):
             self._began.append((at, s.id))
         self.points[s.id] = Checkpoint(s, began)
-        if named := self._named.get((s.parent, s.name, False)):
+        if named := self._named.get((s.parent, s.name)):
             named.add(s)
+        self._broken.discard(s.id)
         self._caught.discard(s.id)
         self._fatal.discard(s.id)
         self._catch(s.past)
@@ -199,37 +230,58 @@ class View:
     def _settle(self, q: Id) -> None:
         p = self.points[q]
         p.result = p.ended is not None and (p.ok or (q in self._caught and q not in self._fatal))
+        if p.ended is not None and not p.result:
+            self._broken.add(q)
+        else:
+            self._broken.discard(q)
 
-    def inherit(self) -> None:
+    def inherit(self, of: Iterable[Checkpoint] | None = None) -> None:
         """Where a record ran instead of another one at its place, the inner steps of that one are its older ones.
 
-        Done at the beginning of an attempt: what is recorded meanwhile is claimed by then, and not looked for.
+        Done at the beginning of an attempt, and when a step is tried again for what lies inside it: what is recorded
+        meanwhile is claimed by then, and not looked for.
         """
-        for p in self.points.values():
+        for p in self.points.values() if of is None else of:
             i = p.start.instead
             if i is not None and not p.reused:
                 self.older[p.id] = [*self.inner.get(i, ()), *self.older.get(i, ())]
-        self._named = {key: named for key, named in self._named.items() if not key[2]}
+        self._older.clear()
 
     # ------------------------------------------------------------ asking
 
     def named(self, body: Id | None, name: str, *, older: bool = False) -> _Named:
         """The records of `name` in `body`."""
-        key = (body, name, older)
-        found = self._named.get(key)
+        key, known = (body, name), self._older if older else self._named
+        found = known.get(key)
         if found is None:
             ids = (self.older if older else self.inner).get(body)
             if not ids:
                 return _NONE
-            points = (self.points[q] for q in ids)
-            found = self._named[key] = _Named(p for p in points if p.start.name == name)
+            starts = [self.points[q].start for q in ids]
+            was = self._was.get(name)
+            found = known[key] = _Named(s for s in starts if s.name in (name, was))
         return found
+
+    def rename(self, was: str, name: str) -> None:
+        """Records of steps that were called `was` count as those of `name`."""
+        if self._was.get(name) != was:
+            self._was[name] = was
+            for known in (self._named, self._older):
+                for key in [key for key in known if key[1] == name]:
+                    del known[key]
+
+    def outer(self, rid: Id) -> Id | None:
+        """The record whose body made it; None: the flow, or an older record."""
+        return self._bodies().get(rid)
+
+    def _bodies(self) -> dict[Id, Id | None]:
+        if self._outer is None:
+            self._outer = {q: body for body, ids in self.inner.items() for q in ids}
+        return self._outer
 
     def around(self, rid: Id) -> list[Id | None]:
         """The records around it, innermost first; the last is None (the flow) unless an older record lies around it."""
-        if self._outer is None:
-            self._outer = {q: body for body, ids in self.inner.items() for q in ids}
-        outer, out = self._outer, []
+        outer, out = self._bodies(), []
         at: Id | None = rid
         while at is not None and at in outer:
             at = outer[at]
@@ -248,11 +300,20 @@ class View:
             if q in self.inner:
                 todo.append(iter(self.inner[q]))
 
+    def cut(self) -> Position:
+        """`cut(self)` of a journal's own view, at the cost of its failures alone: each retry asks for it."""
+        broken = (self.points[q] for q in self._broken)
+        return min((p.ended for p in broken if p.ended and not self._is_inside_a_result(p)), default=NEVER)
+
+    def _is_inside_a_result(self, p: Checkpoint) -> bool:
+        return any(self.points[a].result for a in self.around(p.id) if a is not None)
+
     def claimed(self) -> set[Id]:
         """Origin records that records of this (own) journal have claimed: a resume begins with these."""
         return {p.start.counterpart for p in self.points.values() if p.start.claims}
 
 
+@kept()
 def fold(journal: Iterable[Record], fork: Fork | None = None) -> View:
     """The view of a journal: alone, as a resume sees it; or with its `fork`, as a fork of this fork sees it."""
     own = View()
@@ -312,7 +373,8 @@ class Fork:
 
     def __init__(self, origin: View, spec: Spec) -> None:
         unmet = origin.unmet  # what the origin was asked for and has not met is asked of its forks
-        kept = {q: x for q, x in unmet.outputs.items() if q not in spec.edited}
+        edited = spec.edited
+        kept = {q: x for q, x in unmet.outputs.items() if q not in edited}
         self.origin = origin
         self.spec = Spec(
             {**kept, **spec.outputs},
@@ -320,10 +382,12 @@ class Fork:
             unmet.forced | spec.forced,
             spec.flow_inputs,
         )
+        # Made once: `rerun` and `from_` may force 10,000 records, and each call asks.
+        self.edited, self.overridden = self.spec.edited, self.spec.overridden
         # A call that matches one of these runs with the inputs that its counterpart had.
-        self.same = {p.id for p in origin.walk()} - set(self.spec.inputs)
-        self.opened = {a for q in self.spec.edited for a in origin.around(q)}
-        self.cut = cut(origin, self.spec.edited | self.opened)
+        self.same = {p.start.id for p in origin.walk()} - set(self.spec.inputs)
+        self.opened = {a for q in self.edited for a in origin.around(q)}
+        self.cut = cut(origin, self.edited | self.opened)
 
 
 def cut(view: View, edited: Iterable[Id | None] = ()) -> Position:
@@ -367,8 +431,7 @@ class Body:
     settled: bool = True  # the flow's body: unless a flow input is edited
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of a step: what `decide` is asked about."""
 
     body: Body
@@ -377,8 +440,7 @@ class Call:
     inputs: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of a call."""
 
     do: str  # reuse (its output, or its failure raised again) | run
@@ -401,17 +463,16 @@ def _find(
     call: Call, view: View, under: Id | None, drift_before: Position, claimed: set[Id], opened: set[Id | None]
 ) -> _Found:
     """The record that matches the call and how, and the record at its place."""
+    if call.ordinal is not None:
+        p = _at_its_place(view, under, call.name, call.ordinal, call.inputs, claimed)
+        if p is not None:
+            return p, "exact", p
     points = view.points
     inner, older = view.named(under, call.name), view.named(under, call.name, older=True)
     if inner is _NONE and older is _NONE:
         return None, "new", None
     place, own_place = None, False
     if call.ordinal is not None:
-        ids = inner.by_ordinal.get(call.ordinal, ())
-        if older is _NONE and len(ids) == 1 and ids[0] not in claimed:  # nearly always; what follows says the same
-            p = points[ids[0]]
-            if p.start.inputs == call.inputs:
-                return p, "exact", p
         here = [points[q] for q in inner.by_ordinal.get(call.ordinal, ()) if q not in claimed]
         there = [points[q] for q in older.by_ordinal.get(call.ordinal, ()) if q not in claimed]
         exact = [p for at in (here, there) for p in at if p.start.inputs == call.inputs]
@@ -446,6 +507,30 @@ def _find(
     return None, "new", place
 
 
+def _at_its_place(
+    view: View, under: Id | None, name: str, ordinal: int, inputs: tuple[Any, ...], claimed: set[Id]
+) -> Checkpoint | None:
+    """The one record at a call's place, where it is exact: nearly always. What `_find` says as well, found sooner."""
+    ids = view.named(under, name).by_ordinal.get(ordinal)
+    if ids is None or len(ids) != 1 or ids[0] in claimed or view.older.get(under):
+        return None
+    p = view.points[ids[0]]
+    return p if p.start.inputs == inputs else None
+
+
+def recall(
+    body: Body, name: str, ordinal: int | None, inputs: tuple[Any, ...], own: View, claimed: set[Id]
+) -> Checkpoint | None:
+    """The finished record that the own journal has for a call, where that is plain: as nearly always in a resume.
+
+    `decide` says the same, and more: it is asked where this gives None.
+    """
+    if ordinal is None:
+        return None
+    p = _at_its_place(own, body.own, name, ordinal, inputs, claimed)
+    return p if p is not None and p.result and p.ok else None
+
+
 def decide(call: Call, own: View, own_cut: Position, fork: Fork, claimed: set[Id]) -> Decision:
     """What becomes of `call`.
 
@@ -467,7 +552,7 @@ def decide(call: Call, own: View, own_cut: Position, fork: Fork, claimed: set[Id
         and near is not r
         and near.start.code == body.code
         and near.start.claims
-        and near.start.counterpart in spec.overridden
+        and near.start.counterpart in fork.overridden
     ):
         r, how = near, "drift"  # an edit that was met stays met
     if r is not None:  # the own journal first, as a resume does; in flight: taken up as it was decided then
@@ -493,18 +578,21 @@ def decide(call: Call, own: View, own_cut: Position, fork: Fork, claimed: set[Id
         place is not None
         and place is not r
         and place.start.code == body.code
-        and (place.id in spec.edited or place.id in fork.opened)
+        and (place.id in fork.edited or place.id in fork.opened)
     ):  # an edit is met at its place first
-        r, how = (place, "drift") if place.id in spec.overridden else (None, "new")
+        r, how = (place, "drift") if place.id in fork.overridden else (None, "new")
     if r is None:  # it runs; its inner calls are looked up under the record at its place
         return Decision("run", "new", counterpart=place.id if place else NOWHERE, instead=instead)
     drifted = how == "drift"
     if r.id in spec.outputs:
         return Decision("reuse", "edited", r, False, spec.outputs[r.id], r.id, True, drifted=drifted)
-    asked = r.id in spec.edited or r.id in fork.opened
+    asked = r.id in fork.edited or r.id in fork.opened
     if r.result and not asked:
         return Decision("reuse", how, r, False, r.value, r.id, True, r.start.ran_with, drifted=drifted)
-    ran_with = spec.inputs.get(r.id, r.start.ran_with)
+    ran_with = r.start.ran_with
+    if r.id in spec.inputs:  # one edited input stands beside another that was edited before, for the same call
+        earlier = dict(ran_with or ()) if r.start.inputs == call.inputs else {}
+        ran_with = tuple({**earlier, **dict(spec.inputs[r.id])}.items())
     how = "forced" if asked else how
     return Decision("run", how, r, False, None, r.id, True, ran_with, instead, r.id in fork.same, drifted)
 
@@ -521,9 +609,10 @@ def plan(fork: Fork) -> dict[Id, tuple[str, str]]:
     out: dict[Id, tuple[str, str]] = {}
     sure: dict[Id | None, bool] = {None: not fork.spec.flow_inputs}  # its call is made again, with the same inputs
     inside: dict[Id, bool] = {}  # a record around it is reused
-    spec = fork.spec
-    for p in fork.origin.walk():
-        q, outer = p.id, fork.origin.around(p.id)[0]
+    spec, origin = fork.spec, fork.origin
+    for p in origin.walk():
+        q = p.start.id
+        outer = origin.outer(q)
         firm = p.start.ordinal is not None and p.firm and p.began < fork.cut
         sure[q] = sure[outer] and outer not in spec.inputs and firm
         inside[q] = outer is not None and (inside[outer] or out[outer][0] == "reuse")
@@ -531,7 +620,7 @@ def plan(fork: Fork) -> dict[Id, tuple[str, str]]:
             out[q] = "reuse", "inside a record that is reused"
         elif q in spec.outputs:
             out[q] = ("reuse", "edited") if sure[q] else ("depends", "edited, but its call may not be made")
-        elif q in spec.edited:
+        elif q in fork.edited:
             out[q] = "rerun", "asked for"
         elif q in fork.opened:
             out[q] = "rerun", "an edit lies inside it"

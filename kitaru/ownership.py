@@ -49,6 +49,15 @@ FINAL = ("completed", "cancelled")
 LEASE = 3
 """An owner that gave no sign of life for so many heartbeats looks dead."""
 
+CLAIM_MOMENT = 1.0
+"""Seconds after which a claim that has no answer yet is beaten for: less than any lease."""
+
+REPORT_MOMENT = 0.5
+"""Seconds after which a further run is reported: what is over by then is reported once, by how it ended."""
+
+HEED = 5.0
+"""Seconds between two looks for requests to cancel or to pause, at most."""
+
 PACK_IN_FLIGHT = 1024
 """So many segments are packed while the flow still runs."""
 
@@ -202,8 +211,11 @@ def _said_by_system(process: Mapping[str, Any], writer: str) -> bool | None:
     return False if is_gone(process) else None
 
 
-def looks_alive(store: Store, reading: Reading, state: State) -> bool:
-    """Whether the owner may still be at work, by the store's own clock. At most one request."""
+def looks_alive(store: Store, reading: Reading, state: State, *, beats: Mapping[str, float] | None = None) -> bool:
+    """Whether the owner may still be at work, by the store's own clock. At most one request.
+
+    `beats` are the ages of the signs of life, by writer, where they were listed just now.
+    """
     if state.writer is None or state.claim is None:
         return False
     said = _said_by_system(state.claim.process, state.writer)
@@ -212,7 +224,7 @@ def looks_alive(store: Store, reading: Reading, state: State) -> bool:
     lease = LEASE * state.claim.heartbeat
     if reading.last_entry is not None and reading.last_entry.age < lease:
         return True
-    age = _age_of_beat(store, reading.exec_id, state.writer)
+    age = _age_of_beat(store, reading.exec_id, state.writer) if beats is None else beats.get(state.writer)
     return age is not None and age < lease
 
 
@@ -257,6 +269,8 @@ def claim(
     patient: bool = False,
     check: Callable[[State], None] = lambda state: None,
     reading: Reading | None = None,
+    only_there: bool = False,
+    ready: Callable[[Reading], bool] = lambda reading: True,
     say: Callable[[str], None] = lambda line: None,
     budget: float = 60.0,
 ) -> Claimed | None:
@@ -276,6 +290,10 @@ def claim(
         Called with what the journal says before anything is written; raises to refuse.
     reading
         The journal, where it was read just now.
+    only_there
+        Claim behind what was read, or not at all: None is given where something else stands there.
+    ready
+        Asked of an execution that waits, where `patient`: where this gives False it is left alone, `journal` is None.
 
     Raises
     ------
@@ -296,7 +314,7 @@ def claim(
             )
         if reading.n:
             check(state)
-        if state.final:
+        if state.final or (patient and state.status == "waiting" and not ready(reading)):
             return Claimed(reading, state, None)
         displaced = state.writer is not None
         asked = take_over and _is_seen(state.writer, seen)
@@ -328,8 +346,6 @@ def claim(
             journal.add(record)
         beat = Beat(store, journal, heartbeat=heartbeat, clock=clock)
         try:
-            if not fresh:
-                journal.insist(functools.partial(_put_beat, store, exec_id, writer), _beat_key(exec_id, writer))
             beat.start()  # a slow claim must not look dead before it knows that it won
             journal.flush()
         except BaseException as e:
@@ -338,15 +354,16 @@ def claim(
                 raise
             if not isinstance(e.error, ExecutionFencedError):
                 raise e.error from e.__cause__
-            if fresh:
+            if fresh or only_there:
                 return None
-            drop(store, [_beat_key(exec_id, writer)])
+            if beat.has_beaten:
+                drop(store, [_beat_key(exec_id, writer)])
             reading = read_journal(store, exec_id, reading)  # whoever loses reads again and decides again
             state = state_of(reading.segments)
             continue
         begun = state.begun or begin
         if begun is not None:
-            beat.won(begun)
+            beat.won(begun, listed=reading.n > 0)
         journal.begin_pack(reading.packed + 1, reading.raw)
         return Claimed(reading, state, journal, beat, heartbeat, fresh=not reading.n)
 
@@ -363,6 +380,12 @@ def _owned(exec_id: str, state: State, clock: Clock, *, patient: bool = False) -
     who = f"{p.get('user')}@{p.get('host')}, pid {p.get('pid')}, for {ago:.0f} s"
     if patient:
         return f"{exec_id} is run by {who}; waiting until it has ended or looks dead"
+    if state.begun is not None and state.begun.by_hand:
+        lease = LEASE * state.claim.heartbeat
+        return (
+            f"{exec_id} is run by {who}, and looks alive. Close it there (in a notebook: %kitaru close), or stop that "
+            f"process; one that is gone without a word counts as gone {lease:.0f} s after its last sign of life"
+        )
     return (
         f"{exec_id} is run by {who}, and looks alive. Wait for it; or stop that process; or, if you know that it is "
         f"gone, take over: kitaru resume {exec_id} --take-over"
@@ -391,10 +414,15 @@ class Beat(threading.Thread):
         super().__init__(name=f"kitaru-beat-{journal.exec_id}", daemon=True)
         self._store, self._journal, self._clock = store, journal, clock
         self._heartbeat, self._moment = heartbeat, moment
-        self._due = clock.monotonic() + heartbeat  # no beat before, whatever happens
+        # A claim that takes longer than a moment is beaten for; once it is won, its own segment is the sign of life.
+        self._due = clock.monotonic() + CLAIM_MOMENT
+        self.has_beaten = False
         self._wake = threading.Event()
         self._over = False
+        self.heed: Callable[[], object] | None = None  # looks for requests, now and then
+        self._heed_at = 0.0
         self._begun: Begun | None = None  # once the claim is won
+        self._report_at = math.inf
         self._claimed_n = 0
         self._reporting = threading.Lock()
         self._reported = False  # the claim
@@ -402,9 +430,12 @@ class Beat(threading.Thread):
         self._at_work: dict[str, threading.Thread] = {}
         _live.add(journal.writer)
 
-    def won(self, begun: Begun) -> None:
-        """The claim is durable: it may be reported."""
+    def won(self, begun: Begun, *, listed: bool = False) -> None:
+        """The claim is durable: it is reported; where a list has the execution already, once the run has lasted."""
         self._claimed_n, self._begun = self._journal.n, begun
+        now = self._clock.monotonic()
+        self._due, self._report_at = now + self._heartbeat, now + REPORT_MOMENT if listed else now
+        self._heed_at = now + min(self._heartbeat, HEED)
         self._wake.set()
 
     def report_now(self) -> None:
@@ -417,12 +448,17 @@ class Beat(threading.Thread):
     def run(self) -> None:
         try:
             while True:
-                news = self._wake.wait(self.TICK)
+                self._wake.wait(self.TICK)
+                self._wake.clear()
                 if self._over or self._journal.halted is not None:
                     return
-                if news:
-                    self._wake.clear()
+                now = self._clock.monotonic()
+                if now >= self._report_at:
+                    self._report_at = math.inf
                     self._aside("report", self.report_now)
+                if self.heed is not None and now >= self._heed_at:
+                    self._heed_at = now + min(self._heartbeat, HEED)
+                    self._aside("heed", self.heed)
                 if self._journal.has_older_than(self._moment):
                     self._aside("flush", self._journal.flush)
                 if self._journal.is_worth_a_pack(PACK_IN_FLIGHT):
@@ -453,29 +489,37 @@ class Beat(threading.Thread):
 
     def _beat(self) -> None:
         now = self._clock.monotonic()
-        if now < self._due or now - self._journal.last_written < self._heartbeat:
+        if now < self._due or (self._begun is not None and now - self._journal.last_written < self._heartbeat):
             return
         self._due = now + self._heartbeat / 4  # where the store does not answer
         try:
+            self.has_beaten = True
             _put_beat(self._store, self._journal.exec_id, self._journal.writer)
             self._due = now + self._heartbeat
-            self._journal.is_fenced()
+            if self._begun is not None:
+                self._journal.is_fenced()
         except StoreError:
             return  # the next append will find out whether the store is gone for good
 
-    def _report(self, status: str, n: int) -> None:
-        b = self._begun
-        if b is None:
-            return
-        try:
-            key = put_status(self._store, self._journal.exec_id, b.flow, status, begun=b.at, at=self._clock.time(), n=n)
-        except StoreError:
-            return  # a hint
-        drop(self._store, self._statuses)
-        self._statuses = [key]
+    def _report(self, status: str, n: int, gone: Iterable[str] = ()) -> None:
+        b, served = self._begun, list(gone)
+        if b is not None:
+            try:
+                key = put_status(
+                    self._store, self._journal.exec_id, b.flow, status, begun=b.at, at=self._clock.time(), n=n
+                )
+            except StoreError:
+                pass  # a hint
+            else:
+                served += self._statuses
+                self._statuses = [key]
+        drop(self._store, served)
 
-    def end(self, status: str | None = None) -> None:
-        """Stop; with a `status`, which the journal has by now, report it and take the heartbeat away."""
+    def end(self, status: str | None = None, gone: Iterable[str] = ()) -> None:
+        """Stop; with a `status`, which the journal has by now, report it and take the heartbeat away.
+
+        `gone` are hints that have served: they go with it, in one request.
+        """
         self._over = True
         self._wake.set()
         _live.discard(self._journal.writer)
@@ -484,5 +528,5 @@ class Beat(threading.Thread):
             if thread.is_alive() and thread is not threading.current_thread():
                 thread.join(max(0.0, patience - time.monotonic()))
         if status is not None:
-            self._report(status, self._journal.n)
-            drop(self._store, [_beat_key(self._journal.exec_id, self._journal.writer)])
+            beats = [_beat_key(self._journal.exec_id, self._journal.writer)] if self.has_beaten else []
+            self._report(status, self._journal.n, [*beats, *gone])

@@ -7,13 +7,16 @@ steps never deadlocks, whatever `max_workers`.
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .context import Frame, current
+from .context import Frame, Suspend, current
+from .effects import Rest
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,18 +42,15 @@ class StepFuture(Future[Any]):
             _await_all([self])
         try:
             return super().result(timeout)
-        except Exception as e:
-            frame = current.get()
-            if frame is not None:
-                frame.hand(e)
+        except BaseException as e:
+            _handed(e)
             raise
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The step's failure, or None. Whoever asks has been handed it."""
         error = super().exception(timeout)
-        frame = current.get()
-        if frame is not None and error is not None:
-            frame.hand(error)
+        if error is not None:
+            _handed(error)
         return error
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -61,11 +61,16 @@ class StepFuture(Future[Any]):
     async def _wait(self, wrapped: Any) -> Any:
         try:
             return await wrapped
-        except Exception as e:
-            frame = current.get()
-            if frame is not None:
-                frame.hand(e)
+        except BaseException as e:
+            _handed(e)
             raise
+
+
+def _handed(error: BaseException) -> None:
+    """The body that asks is handed what the step failed with, or the wait that it came to."""
+    frame = current.get()
+    if frame is not None and isinstance(error, (Exception, Suspend)):
+        frame.hand(error)
 
 
 def _await_all(futures: Iterable[Future[Any]]) -> None:
@@ -83,50 +88,103 @@ def _loop() -> AbstractEventLoop | None:
     return asyncio._get_running_loop()
 
 
-class _Workers:
-    """Threads, up to so many. They are daemons: a process that is interrupted or evicted does not wait for them."""
+_Work: TypeAlias = "Callable[[], _Work | None]"
+"""What settles a future, or gives what will, once it was waited for."""
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most, self._name = most, name
+_Task: TypeAlias = "Callable[[], _Task | None]"
+"""What a thread does; it gives what the thread does next."""
+
+
+class _Workers:
+    """Threads for submitted steps, of which so many run bodies at once: those have a *place*.
+
+    Whoever has run a body goes on with the next one. That the record of the first becomes durable, another thread
+    waits for: no body waits for a disk. So there are up to twice as many threads as places. When all of them are
+    taken, who ran a body waits himself: of a store that is too slow, or does not answer, bodies run ahead by one each.
+
+    The threads are daemons: a process that is interrupted or evicted does not wait for them.
+    """
+
+    def __init__(self, places: int, name: str) -> None:
+        self._free, self._most, self._name = places, 2 * places, name
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[tuple[Future[Any], Callable[[], None]] | None] = SimpleQueue()
-        self._threads = self._idle = self._pending = 0
+        self._backlog: deque[_Task] = deque()  # bodies without a place
+        self._queue: SimpleQueue[_Task | None] = SimpleQueue()  # what the next thread that is idle does
+        self._threads = 0
+        self._idle = 0  # threads with nothing to do, less what lies in the queue
         self._closed = False
 
-    def submit(self, future: Future[Any], work: Callable[[], None]) -> None:
-        """Run `work` once a thread is free; it settles `future`."""
+    def submit(self, future: Future[Any], work: _Work) -> None:
+        """Run `work` once there is a place; it settles `future`, or gives what is left to be waited for."""
+        body = functools.partial(self._run, future, work)
         with self._lock:
-            self._queue.put((future, work))
-            self._pending += 1
-            more = self._pending > self._idle and self._threads < self._most
-            self._threads += more
-            name = f"{self._name}-{self._threads}"
+            closed = self._closed
+            if not closed and not self._free:
+                self._backlog.append(body)
+                return
+            self._free -= 1
+            more = not closed and self._hand_on(body)
+        if closed:
+            future.cancel()
+        elif more:
+            self._start()
+
+    def _run(self, future: Future[Any], work: _Work) -> _Task | None:
+        """A body, with a place; then the next one has it."""
+        rest = None
+        if self._closed:
+            future.cancel()
+        else:
+            rest = work()
+        if rest is not None and not self._is_handed_on(rest):
+            rest()
+        with self._lock:
+            if self._backlog:
+                return self._backlog.popleft()
+            self._free += 1
+            self._idle += 1
+        return None
+
+    def _is_handed_on(self, rest: _Work) -> bool:
+        """Whether another thread waits."""
+        with self._lock:
+            if self._closed or (self._idle <= 0 and self._threads == self._most):
+                return False
+            more = self._hand_on(functools.partial(self._wait, rest))
         if more:
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._start()
+        return True
+
+    def _wait(self, rest: _Work) -> None:
+        rest()
+        with self._lock:
+            self._idle += 1
+
+    def _hand_on(self, task: _Task) -> bool:
+        """To a thread that is idle, or will be. True: one more has to be started. With the lock held."""
+        self._queue.put(task)
+        more = self._idle <= 0 and self._threads < self._most
+        self._threads += more
+        self._idle += more - 1
+        return more
+
+    def _start(self) -> None:
+        threading.Thread(target=self._serve, name=f"{self._name}-{self._threads}", daemon=True).start()
 
     def _serve(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            job = self._queue.get()
-            with self._lock:
-                self._idle -= 1
-                self._pending -= job is not None
-            if job is None:
-                return
-            future, work = job
-            if self._closed:
-                future.cancel()
-            else:
-                work()
-            del future, work, job
+        while (task := self._queue.get()) is not None:
+            while task is not None:
+                task = task()
+        self._queue.put(None)  # the threads go one after the other: who ends the run has work to do
 
     def close(self) -> None:
         """Let the threads go as they come free; what has not begun never does."""
         with self._lock:
             self._closed = True
-            for _ in range(self._threads):
-                self._queue.put(None)
+            never, self._backlog = self._backlog, deque()
+            self._queue.put(None)
+        for body in never:
+            body()  # cancels
 
 
 class Pools:
@@ -148,22 +206,30 @@ class Pools:
             return self._io
 
     def submit(self, frame: Frame, work: Callable[[], Any]) -> StepFuture:
-        """Run `work` for `frame`'s body, in a worker of its depth and in a copy of the caller's context."""
+        """Run `work` for `frame`'s body, in a worker of its depth and in a copy of the caller's context.
+
+        A `Rest` that it gives is merely waited for.
+        """
         with self._lock:
             workers = self._at.get(frame.depth)
             if workers is None:
                 workers = self._at[frame.depth] = _Workers(self._max_workers, f"kitaru-worker-{frame.depth}")
         future, context = _submitted(frame.submitted), contextvars.copy_context()
 
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
+        def settle(work: Callable[[], Any]) -> _Work | None:
             try:
-                future.set_result(context.run(work))
+                value = context.run(work)
+                if isinstance(value, Rest):
+                    return functools.partial(settle, value.drive)
+                future.set_result(value)
             except BaseException as e:
                 if not isinstance(e, Exception):
                     self._leave(e)
                 future.set_exception(e)
+            return None
+
+        def run() -> _Work | None:
+            return settle(work) if future.set_running_or_notify_cancel() else None
 
         workers.submit(future, run)
         return future

@@ -1,7 +1,9 @@
 """A REF: how a person, a message and a command name a checkpoint or one of its values.
 
 ``[EXEC:][outer#N/]step[#N][.output]``, ``[EXEC:]@3``; ``.in.ARG`` is an input; ``#N`` is the ordinal, 1 when left
-out; ``~N`` numbers the calls of side tasks. With a store's address in front it is complete::
+out; ``~N`` numbers the calls of side tasks. A bare word is what was saved under that name, else a step; with ``#N``
+a step, else the Nth version of what was saved; ``NAME@N`` is always the Nth version. With a store's address in front
+it is complete::
 
     s3://bucket/prefix/audit-7f3c:outer#2/classify#2.in.package
 """
@@ -9,13 +11,16 @@ out; ``~N`` numbers the calls of side tasks. With a store's address in front it 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .errors import InvalidNameError
 
-__all__ = ["Address", "Part", "Ref", "format_address", "parse_address", "parse_ref"]
+__all__ = ["Address", "Part", "Ref", "format_address", "parse_address", "parse_ref", "shortened"]
 
 _PART = re.compile(r"(?P<name>[^/:#~@\s.]+)(?:#(?P<ordinal>[0-9]+)|~(?P<side>[0-9]+))?\Z")
+_VERSION = re.compile(r"(?P<name>[^/:#~@\s.]+)@(?P<version>[1-9][0-9]{0,8})\Z")
+_NUMBER = re.compile("[#~]")
 _SCHEME = re.compile(r"(?:[a-z][a-z0-9+]*://|\.{0,2}/|~/)")
 
 
@@ -30,17 +35,51 @@ class Part(NamedTuple):
         return f"{self.name}{'~' if self.side else '#'}{self.ordinal}"
 
 
+def shortened(paths: Iterable[str]) -> dict[str, str]:
+    """What to show for each of these paths: without ``#1`` where there is one call of that name at its place.
+
+    Both are REFs of the same step.
+
+    Examples
+    --------
+    >>> shown = shortened(["collect#1", "classify#1", "classify#1/ask#1", "classify#2"])
+    >>> shown["collect#1"], shown["classify#1"], shown["classify#1/ask#1"]
+    ('collect', 'classify#1', 'classify#1/ask')
+    """
+    todo = list(paths)
+    known: dict[str, tuple[str, str]] = {}  # what stands around each, and its name
+    calls: dict[tuple[str, str], int] = {}  # how many there are
+    while todo:
+        path = todo.pop()
+        if path in known:
+            continue
+        around, _, call = path.rpartition("/")
+        known[path] = key = around, _NUMBER.split(call, 1)[0]
+        calls[key] = calls.get(key, 0) + 1
+        if around:
+            todo.append(around)
+    out = {"": ""}
+    for path in sorted(known, key=len):  # what lies around a step comes before it
+        around, name = known[path]
+        alone = calls[known[path]] == 1 and path.endswith(f"{name}#1")
+        out[path] = out[around] + path[len(around) :].removesuffix("#1" if alone else "")
+    return out
+
+
 class Ref(NamedTuple):
-    """A parsed REF; every field may be missing."""
+    """A parsed REF; every field may be missing. With a `version` the one part of `path` is a saved name."""
 
     exec_id: str | None = None
     path: tuple[Part, ...] = ()
     number: int | None = None
     output: str | None = None
     argument: str | None = None
+    version: int | None = None
 
     def __str__(self) -> str:
         step = f"@{self.number}" if self.number is not None else "/".join(map(str, self.path))
+        if self.version is not None:
+            step = f"{self.path[0].name}@{self.version}"
         value = f".{self.output}" if self.output else f".in.{self.argument}" if self.argument else ""
         return f"{self.exec_id}:{step}{value}" if self.exec_id and step else f"{self.exec_id or ''}{step}{value}"
 
@@ -87,6 +126,8 @@ def parse_ref(text: str) -> Ref:
     Ref(exec_id='audit-7f3c', path=(Part(name='classify', ordinal=2, side=False),), number=None, ...)
     >>> str(parse_ref("audit-7f3c:outer/classify~3.in.package"))
     'audit-7f3c:outer#1/classify~3.in.package'
+    >>> str(parse_ref("audit-7f3c:report@2"))
+    'audit-7f3c:report@2'
     """
     head, colon, rest = text.partition(":")
     exec_id, rest = (head, rest) if colon else (None, head)
@@ -97,6 +138,8 @@ def parse_ref(text: str) -> Ref:
         raise bad
     if colon and not rest:
         return Ref(exec_id)
+    if versioned := _VERSION.match(rest):
+        return Ref(exec_id, (Part(versioned["name"]),), version=int(versioned["version"]))
     steps, value = rest, ""
     dot = rest.find(".", rest.rfind("/") + 1)
     if dot >= 0:

@@ -2,7 +2,7 @@ r"""A segment: one or more records of an execution, as bytes that prove where th
 
 ::
 
-    "kitaru0\n"  msgpack map {exec, n, writer, nonce, epoch, prev, at, records}  SHA-256 of all that (32 bytes)
+    "kitaru1\n"  msgpack map {exec, n, writer, nonce, epoch, prev, at, records}  SHA-256 of all that (32 bytes)
 
 `n` counts from 1 without gaps; `prev` is the SHA-256 of the whole segment before (empty for the first). So a segment
 that was truncated, flipped, swapped, renamed or copied to another execution is found out. A *pack* holds the exact
@@ -28,13 +28,15 @@ __all__ = [
     "journal_key",
     "pack",
     "pack_key",
+    "seal",
     "seal_segment",
     "segment_digest",
     "unpack",
+    "unseal",
 ]
 
-FORMAT = 0
-"""The format's version. Version 0 may break; see docs/format.md."""
+FORMAT = 1
+"""The format's version; see docs/format.md. What is written in it stays readable."""
 
 _MAGIC = b"kitaru%d\n" % FORMAT
 _PACK_MAGIC = b"kitpak%d\n" % FORMAT
@@ -56,12 +58,14 @@ def segment_digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _seal(magic: bytes, body: bytes) -> bytes:
+def seal(magic: bytes, body: bytes) -> bytes:
+    """An object: what it is, its body, and a checksum of both."""
     data = magic + body
     return data + hashlib.sha256(data).digest()
 
 
-def _open(magic: bytes, data: bytes, key: str) -> Any:
+def unseal(magic: bytes, data: bytes, key: str) -> Any:
+    """The body of an object, as plain data. Raises as `Segment.decode` does."""
     if len(data) < len(magic) + 32 or hashlib.sha256(data[:-32]).digest() != data[-32:]:
         raise CorruptionError(
             f"{key} is damaged: its {len(data)} bytes do not match their own checksum. Nothing of it is used. "
@@ -107,13 +111,13 @@ class Segment:
             Where a newer Kitaru wrote it.
         """
         key = journal_key(exec_id, n)
-        w = _open(_MAGIC, data, key)
+        w = unseal(_MAGIC, data, key)
         try:
             if (w["exec"], w["n"]) != (exec_id, n):
                 raise CorruptionError(f"{key} holds segment {w['n']} of {w['exec']}: it was moved or copied here")
             if prev is not None and w["prev"] != prev:
                 raise CorruptionError(f"{key} does not follow the segment before it: one of the two was replaced")
-            records = tuple(r for r in (from_wire(r, exec_id) for r in w["records"]) if r is not None)
+            records = tuple([r for wire in w["records"] if (r := from_wire(wire, exec_id)) is not None])
             return cls(exec_id, n, w["writer"], w["nonce"], w["epoch"], w["prev"], records, w["at"])
         except (KeyError, TypeError) as e:
             raise CorruptionError(f"{key} lacks what a segment must have: {e!r}") from e
@@ -126,7 +130,7 @@ def seal_segment(
     head = {"exec": exec_id, "n": n, "writer": writer, "nonce": nonce, "epoch": epoch, "prev": prev, "at": at}
     # `records` is the last key, so the map ends with its empty array: the encoded records take that one's place.
     empty = ormsgpack.packb(head | {"records": []}, option=_OPT)
-    return _seal(_MAGIC, b"".join((empty[:-1], _array_of(len(records)), *records)))
+    return seal(_MAGIC, b"".join((empty[:-1], _array_of(len(records)), *records)))
 
 
 def _array_of(count: int) -> bytes:
@@ -183,12 +187,12 @@ def _written_out(of: Any, free: bool = False) -> Any:
 
 def pack(segments: Sequence[bytes]) -> bytes:
     """Many segments as one object."""
-    return _seal(_PACK_MAGIC, ormsgpack.packb(list(segments)))
+    return seal(_PACK_MAGIC, ormsgpack.packb(list(segments)))
 
 
 def unpack(data: bytes, key: str) -> list[bytes]:
     """What `pack` was given. Raises as `Segment.decode` does."""
-    segments = _open(_PACK_MAGIC, data, key)
+    segments = unseal(_PACK_MAGIC, data, key)
     if not isinstance(segments, list) or not segments or not all(isinstance(s, bytes) for s in segments):
         raise CorruptionError(f"{key} is no pack of segments")
     return segments

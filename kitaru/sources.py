@@ -7,19 +7,31 @@ import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from .errors import CodeNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .fingerprints import Fingerprint
     from .flows import Flow
     from .records import Begun
+    from .steps import Step
 
-__all__ = ["find_flow", "importing", "register", "script_of"]
+
+class Body(Protocol):
+    """A step, or a flow as one."""
+
+    def code(self) -> Fingerprint: ...
+    def source(self) -> str | None: ...
+
+
+__all__ = ["body_of", "find_flow", "importing", "is_flow", "register", "register_step", "script_of"]
 
 _registered: dict[tuple[str, str], Flow[..., Any]] = {}
+_steps: dict[str, WeakSet[Step[..., Any]]] = {}
 
 importing: ContextVar[str | None] = ContextVar("kitaru_importing", default=None)
 """The script that is being imported for its flow: a run() meanwhile is a script without a guard."""
@@ -28,6 +40,31 @@ importing: ContextVar[str | None] = ContextVar("kitaru_importing", default=None)
 def register(flow: Flow[..., Any]) -> None:
     """Remember `flow` under its module and name; the newest definition stands."""
     _registered[flow.function.__module__, flow.name] = flow
+
+
+def is_flow(name: str) -> bool:
+    """Whether a flow of this name was defined in this process."""
+    return any(known == name for _, known in [*_registered])
+
+
+def register_step(step: Step[..., Any]) -> None:
+    """Remember `step` by its name, for as long as anybody else holds it."""
+    _steps.setdefault(step.name, WeakSet()).add(step)
+
+
+def body_of(name: str, module: str) -> Body | None:
+    """The step or flow of that name as this process knows it now: the one of this module, else the newest.
+
+    Where there is none, the step that had this name before: ``@checkpoint(was=…)``.
+    """
+    found = [step for step in _steps.get(name, ()) if step.name == name]
+    if not found:
+        found = [step for steps in _steps.values() for step in steps if step.was == name]
+    of_module = [step for step in found if step.function.__module__ == module] or found
+    if of_module:
+        return max(of_module, key=lambda step: step.born)
+    flow = _registered.get((module, name)) or next((f for (_, n), f in _registered.items() if n == name), None)
+    return flow.as_step() if flow is not None else None
 
 
 def script_of(module: str) -> str | None:
@@ -55,6 +92,11 @@ def find_flow(begun: Begun, code: str | None = None) -> tuple[Flow[..., Any], st
         With the places that were looked at.
     """
     name, looked = begun.flow, []
+    if begun.is_block:
+        raise CodeNotFoundError(
+            f"{name} is no flow but the body of a `with` statement, in {begun.script or begun.module}: run the same "
+            "command again with KITARU_EXEC_ID set to this exec_id, and it goes on"
+        )
     if code is not None:
         return _asked_for(code, name)
     for module in (begun.module, "__main__"):
@@ -85,7 +127,7 @@ def find_flow(begun: Begun, code: str | None = None) -> tuple[Flow[..., Any], st
             looked.append(f"its script {begun.script} (no such file here)")
     raise CodeNotFoundError(
         f"the code of the flow {name} is not to be found here; looked at: {'; '.join(looked) or 'this process'}. "
-        "Say where it is: kitaru resume EXEC --code PATH, or --code module:flow"
+        "Say where it is: --code PATH or --code module:flow for a command, code= in Python"
     )
 
 

@@ -1,17 +1,20 @@
 """Kitaru in the notebook: ``%load_ext kitaru`` makes cells steps, and shows what was recorded.
 
-`magics` parse and call, `recorder` runs a cell as a step, `session` holds what the notebook records in, `cells` finds
-what a cell reads and binds, and `display` draws. It stands on public `kitaru` alone.
+`magics` parse and call, `recorder` runs a cell as a step, `session` holds what the notebook records in, `capture` finds
+what a cell reads and binds, `display`, `listings` and `picture` draw, and `browser` is the widget. It stands on public
+`kitaru` alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["load", "load_ipython_extension", "unload", "unload_ipython_extension"]
+    from .browser import Browser as Browser
+
+__all__ = ["Browser", "load", "load_ipython_extension", "unload", "unload_ipython_extension"]
 
 
 def load(shell: InteractiveShell) -> None:
@@ -39,3 +42,11 @@ def unload(shell: InteractiveShell) -> None:
 
 load_ipython_extension = load
 unload_ipython_extension = unload
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Browser":  # what draws loads when it is asked for
+        from .browser import Browser
+
+        return Browser
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

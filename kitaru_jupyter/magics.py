@@ -1,27 +1,61 @@
-"""The magics: they parse, call, and display. What they do is in `session` and `recorder`."""
+"""The magics: they parse, call, and display. What they do is in the rooms of their subcommands."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.display_functions import display
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool
 
 from kitaru.errors import KitaruError
 
 from . import display as faces
+from .answering import Answering
+from .between import Between
+from .browsing import Browsing
+from .commands import Rooms, expanded, options_of, parsed, saying_which, split
+from .debugging import Debugging
+from .editing import Editing
+from .exporting import Exporting
+from .looking import Looking
 from .recorder import Recorder, Wanted, blank_magic
+from .recording import Recording
 from .refusal import UsageError
+from .replaying import Replaying
+from .resuming import Resuming
+from .running import Running
 from .session import Notebook
+from .tracing import Tracing
+from .travelling import Travelling
+from .waiting import Suspended
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["KitaruMagics", "install", "uninstall"]
+__all__ = ["KitaruMagics", "install", "loaded", "uninstall"]
+
+
+AWAIT = "--await"
+"""The first word of a line whose result the cell awaits."""
+
+_AWAITED = re.compile(r"%kitaru(?:\s+|_)(resume|run|next|continue|debug)\b([^\n]*)\n?\Z")
+
+_ASKED = re.compile(r"%kitaru(?:\s+|_)([a-z]+)\s*\?{1,2}\s*\Z")
+
+_TYPED = re.compile(r"\s*%(%?)kitaru(?:_([a-z]+))?(\s.*)")
+
+_RAW = re.compile(rf"\s*({AWAIT})?\s*(\S+)\s*(.*)", re.DOTALL)
+
+_SUMMARY = """Durable cells: where they are recorded, what they left, and how to go back and on.
+
+%kitaru alone says where one is; %kitaru help SUBCOMMAND says what one takes. A cell that begins with
+%%kitaru_step NAME is recorded. Tab completes subcommands, executions and REFs.
+"""
 
 
 @magics_class
@@ -34,50 +68,74 @@ class KitaruMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.notebook = Notebook()
+        self.notebook = Notebook(shell.user_ns, shell.user_ns_hidden)
         self.recorder = Recorder(shell, self.notebook, self.wanted)
-        self.subcommands: dict[str, tuple[Callable[..., Any], int, int]] = {  # with how many words each takes
-            "close": (self.notebook.close, 0, 0),
-            "connect": (self.notebook.connect, 1, 1),
-            "log": (self.log, 0, 0),
-            "open": (self.notebook.open, 1, 1),
-            "runs": (self.notebook.runs, 0, 0),
-            "show": (self.show, 1, 1),
-        }
+        self.looking = Looking(shell, self.notebook)
+        self.editing = Editing(shell, self.notebook)
+        resuming, recording = Resuming(shell, self.notebook), Recording(shell, self.notebook)
+        resuming.recorder = recording.recorder = self.recorder
+        resuming.running = running = Running(shell, self.notebook)
+        self.resuming = resuming
+        self.suspended = Suspended(shell, self)
+        answering = Answering(shell, self.notebook)
+        answering.suspended = running.suspended = self.suspended
+        self.answering = answering
+        self.debugging = Debugging(shell, self.notebook)
+        self._between: Between | None = None
+        browsing = Browsing(shell, self.notebook)
+        browsing.magics = self
+        rooms = [Exporting, Replaying, Tracing, Travelling]
+        self.rooms = Rooms(
+            [
+                self.looking,
+                self.editing,
+                answering,
+                self.debugging,
+                browsing,
+                recording,
+                resuming,
+                running,
+                *(room(shell, self.notebook) for room in rooms),
+            ],
+        )
 
-    @magic_arguments()
-    @argument("subcommand", nargs="?", help="where am I, when left out")
-    @argument("words", nargs="*", help="what the subcommand is about")
+        @context_matcher(identifier="kitaru")
+        def matcher(context: CompletionContext) -> SimpleMatcherResult:
+            return self.complete(context)
+
+        self.matcher = matcher
+        type(self).kitaru.__doc__ = f"{_SUMMARY}\n\n{self.rooms.overview()}\n"  # what `%kitaru?` shows
+
+    @no_var_expand
     @line_magic
     def kitaru(self, line: str) -> Any:
-        """Durable cells: where they are recorded, and what they left.
+        """Durable cells: where they are recorded, and what they left."""
+        raw = _RAW.match(line)
+        found = self.rooms.commands.get(raw[2]) if raw is not None else None
+        if raw is None or found is None or found.raw is None or not raw[3].strip():
+            return self.subcommand(expanded(self.looking.shell, line))
+        result = self.call(found.run, parsed(found, found.raw(raw[3])))
+        return _driven(result) if found.awaits and not raw[1] else result
 
-        %kitaru                  where am I: the store, the execution, the last checkpoint
+    def subcommand(self, line: str) -> Any:
+        """What ``%kitaru`` does with its line."""
+        words = split(line)
+        awaited = words[:1] == [AWAIT]
+        if awaited:
+            words = words[1:]
+        if not words:
+            return self.call(self.looking.where)
+        if words[0] == "help":
+            return self.help(*words[1:])
+        found = self.rooms.find(words[0])
+        result = self.call(found.run, parsed(found, words[1:]))
+        return _driven(result) if found.awaits and not awaited else result
 
-        %kitaru connect URL      record in s3://bucket/prefix or a folder from now on
-
-        %kitaru open EXEC        go on with a notebook's execution; `last` is the newest one
-
-        %kitaru log              the checkpoints of this execution: status, what they read and bound
-
-        %kitaru show REF         an execution, a checkpoint or a value in full: clean, clean#2, clean.table, @3, last
-
-        %kitaru runs             the executions of the store, as a pandas DataFrame
-
-        %kitaru close            let the execution go; the next step begins another one
-
-        A cell that begins with %%kitaru_step NAME is recorded. Tab completes subcommands and REFs.
-        """
-        args = parse_argstring(self.kitaru, line)
-        if args.subcommand is None:
-            return self.call(self.where)
-        if args.subcommand not in self.subcommands:
-            known = ", ".join(self.subcommands)
-            raise UsageError(f"there is no %kitaru {args.subcommand}: there are {known}. See %kitaru?")
-        function, least, most = self.subcommands[args.subcommand]
-        if not least <= len(args.words) <= most:
-            raise UsageError(f"%kitaru {args.subcommand} takes {most or 'no'} word{'s'[: most != 1]}. See %kitaru?")
-        return self.call(function, *args.words)
+    def help(self, name: str = "", *more: str) -> None:
+        """``%kitaru help``: what there is; ``%kitaru help SUBCOMMAND``: what one takes."""
+        if more:
+            raise UsageError("%kitaru help takes one subcommand")
+        print(self.rooms.find(name).help() if name else self.rooms.overview())  # noqa: T201 - what was asked
 
     @magic_arguments()
     @argument("name", help="the step's name: its checkpoints are NAME#1, NAME#2, …")
@@ -94,51 +152,146 @@ class KitaruMagics(Magics):
         del line, cell  # the input transformer has taken the line away where it is the first one
         raise UsageError("%%kitaru_step must be the first line of its cell: nothing of this cell was run")
 
+    @magic_arguments()
+    @argument("ref", help="an output: collect, clean.table, classify#2; of a flow's step also an input: .in.ARG")
+    @argument("--why", metavar="TEXT", help="the reason: recorded with who and when")
+    @argument("--json", action="store_true", help="the cell is JSON, and no code")
+    @argument("--text", action="store_true", help="the cell is the new text, and no code")
+    @argument("--messages", action="store_true", help="the cell is a chat in blocks: [user], [assistant], …")
+    @argument("--format", metavar="NAME", help="with --messages: the chat's wire format, where it is not recognised")
+    @argument("--force", action="store_true", help="take a value of another type")
+    @no_var_expand
+    @cell_magic
+    def kitaru_edit(self, line: str, cell: str) -> None:
+        """Put the value of the cell's last expression in the place of a recorded one; `old` is that one.
+
+        The edit is a fork: what was recorded stays. What reads the value is stale from now on: `%kitaru plan` says
+        what would run again, and `%kitaru resume` runs it.
+        """
+        args = saying_which(self.kitaru_edit.parser, "%%kitaru_edit").parse_args(split(line))
+        self.call(self.editing.cell, args, cell)
+
+    @line_magic
+    def kitaru_checkout(self, line: str) -> Any:
+        """The same as ``%kitaru checkout``."""
+        return self.subcommand(f"checkout {line}")
+
+    @line_magic("kitaru_edit")  # type: ignore[arg-type]  # the decorator takes a name as well
+    def kitaru_edit_line(self, line: str) -> Any:
+        """The same as ``%kitaru edit``."""
+        return self.subcommand(f"edit {line}")
+
+    @line_magic
+    def kitaru_resume(self, line: str) -> Any:
+        """The same as ``%kitaru resume``."""
+        return self.subcommand(f"resume {line}")
+
+    @line_magic
+    def kitaru_browse(self, line: str) -> Any:
+        """The same as ``%kitaru browse``."""
+        return self.subcommand(f"browse {line}")
+
+    @property
+    def between(self) -> Between:
+        """The way to the main thread between cells, for whoever works in another one."""
+        if self._between is None:
+            assert self.shell is not None
+            self._between = Between(self.shell)
+        return self._between
+
     def wanted(self, line: str) -> Wanted:
         """What a line ``%%kitaru_step …`` says."""
-        args = parse_argstring(self.kitaru_step, line)
+        args = saying_which(self.kitaru_step.parser, "%%kitaru_step").parse_args(split(line))
         return Wanted(args.name, _names("--in", args.reads), _names("--out", args.binds))
 
-    def call(self, function: Callable[..., Any], *words: str) -> Any:
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Kitaru's errors as one paragraph."""
         try:
-            return function(*words)
+            result = function(*args)
         except KitaruError as e:
-            if self.tracebacks:
-                raise
-            raise UsageError(f"{e}") from e
+            raise self._shown(e) from e
+        return self._awaited(result) if isinstance(result, Awaitable) else result
 
-    # ------------------------------------------------------------ subcommands
+    async def _awaited(self, result: Awaitable[Any]) -> Any:
+        try:
+            return await result
+        except KitaruError as e:
+            raise self._shown(e) from e
 
-    def where(self) -> None:
-        """Where this notebook records, and how far it is."""
-        _publish(faces.place(self.notebook.session.store.url, self.notebook.execution()))
+    def _shown(self, error: KitaruError) -> Exception:
+        return error if self.tracebacks else UsageError(f"{error}")
 
-    def log(self) -> None:
-        """The checkpoints of this notebook's execution; nothing where there are none."""
-        execution = self.notebook.execution()
-        if execution is not None:
-            _publish(faces.execution(execution))
-
-    def show(self, ref: str) -> None:
-        """An execution, a checkpoint or a value in full."""
-        _publish(faces.full(self.notebook.show(ref)))
-
-    def complete(self, _shell: InteractiveShell, event: Any) -> list[str]:
-        """Tab: subcommands, then REFs and executions. A REF holds characters that the completer splits at."""
-        before = event.line[: len(event.line)].split()
-        ended = event.line[-1:].isspace()
-        done, word = (before, "") if ended else (before[:-1], before[-1])
-        if len(done) == 1:
-            candidates = [*self.subcommands]
-        elif len(done) == 2 and done[1] in {"show", "open"}:
+    def complete(self, context: CompletionContext) -> SimpleMatcherResult:
+        """Tab: subcommands, then REFs, executions and options. In a line of ours nobody else has a say."""
+        found = _TYPED.fullmatch(context.text_until_cursor)
+        if found is None:
+            return {"completions": [], "suppress": False}
+        cell, alias, typed = found.groups()
+        words = [*([alias] if alias else []), *typed.split(), *([""] if typed[-1:].isspace() else [])]
+        word, done = words.pop(), words
+        if cell:
+            of_edit = alias == "edit"
+            magic = self.kitaru_edit if of_edit else self.kitaru_step
+            candidates = options_of(magic.parser) if word[:1] == "-" else self._words("refs" if of_edit else "")
+        elif not done:
+            candidates = [*self.rooms.commands, "help"]
+        elif done[0] == "help":
+            candidates = [*self.rooms.commands]
+        elif (of := self.rooms.commands.get(done[0])) is None:
             candidates = []
-            with contextlib.suppress(KitaruError):  # a completion is no place to complain
-                candidates = self.notebook.refs()
         else:
-            candidates = []
-        split = len(word) - len(event.symbol)
-        return [c[split:] for c in dict.fromkeys(candidates) if c.startswith(word)]
+            candidates = of.options if word[:1] == "-" else self._words(of.completes)
+        texts = [SimpleCompletion(c) for c in dict.fromkeys(candidates) if c.startswith(word)]
+        return {"completions": texts, "suppress": bool(texts), "matched_fragment": word}
+
+    def _words(self, completes: str) -> list[str]:
+        with contextlib.suppress(KitaruError):  # a completion is no place to complain
+            if completes == "refs":
+                return self.notebook.refs()
+            if completes == "executions":
+                return self.notebook.exec_ids()
+            if completes == "waiting":
+                return self.answering.exec_ids()
+            if completes == "waits":
+                return [*self.answering.names(), *self.answering.exec_ids()]
+        return []
+
+
+def await_magic(lines: list[str]) -> list[str]:
+    """Await a subcommand that runs the user's code, where it has a cell of its own: that code may be async.
+
+    And a subcommand with a question mark is a question about it.
+    """
+    code = [n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+    asked = _ASKED.match(lines[code[0]]) if len(code) == 1 else None
+    if asked is not None:
+        return [*lines[: code[0]], f"%kitaru help {asked[1]}\n", *lines[code[0] + 1 :]]
+    found = _AWAITED.match(lines[code[0]]) if len(code) == 1 else None
+    if found is None or found[2].rstrip().endswith("?"):
+        return lines
+    out = list(lines)
+    out[code[0]] = f"await get_ipython().run_line_magic('kitaru', {f'{AWAIT} {found[1]}{found[2]}'.rstrip()!r})\n"
+    return out
+
+
+await_magic.has_side_effects = False  # type: ignore[attr-defined]
+
+
+def _driven(result: Awaitable[Any]) -> Any:
+    """Carry it out here and now: in a running loop only as far as nothing has to be waited for."""
+    import asyncio
+
+    coroutine: Any = result
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise UsageError("what runs here is async: give this line a cell of its own, so that it can be awaited")
 
 
 def _names(option: str, text: str | None) -> tuple[str, ...] | None:
@@ -151,10 +304,6 @@ def _names(option: str, text: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _publish(face: faces.Face) -> None:
-    display({"text/html": face.html, "text/plain": face.text}, raw=True)
-
-
 # ---------------------------------------------------------------- in and out of a shell
 
 
@@ -164,11 +313,14 @@ def install(shell: InteractiveShell) -> None:
         return
     magics = KitaruMagics(shell)
     shell.register_magics(magics)
+    shell.input_transformers_cleanup.append(await_magic)
     shell.input_transformers_cleanup.append(blank_magic)
     shell.ast_transformers.append(magics.recorder)  # type: ignore[arg-type]
     shell.events.register("pre_run_cell", magics.recorder.before)
     shell.events.register("post_run_cell", magics.recorder.after)
-    shell.set_hook("complete_command", magics.complete, str_key="%kitaru")
+    magics.suspended.install()
+    assert shell.Completer is not None
+    shell.Completer.custom_matchers.append(magics.matcher)
     faces.register(shell)
 
 
@@ -178,17 +330,33 @@ def uninstall(shell: InteractiveShell) -> None:
     if magics is None:
         return
     faces.unregister(shell)
-    shell.strdispatchers["complete_command"].strs.pop("%kitaru", None)
+    magics.suspended.uninstall()
+    assert shell.Completer is not None
+    shell.Completer.custom_matchers.remove(magics.matcher)
     shell.events.unregister("post_run_cell", magics.recorder.after)
     shell.events.unregister("pre_run_cell", magics.recorder.before)
     shell.ast_transformers.remove(magics.recorder)  # type: ignore[arg-type]
     shell.input_transformers_cleanup.remove(blank_magic)
+    shell.input_transformers_cleanup.remove(await_magic)
     shell.configurables.remove(magics)  # type: ignore[arg-type]
     for kind, names in magics.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
     shell.magics_manager.registry.pop(type(magics).__name__, None)
+    if magics._between is not None:
+        magics._between.close()
     magics.notebook.close()
+
+
+def loaded() -> KitaruMagics:
+    """The magics of the shell that runs this. Raises `UsageError` where there is none, or none of ours."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    magics = _installed(shell) if shell is not None else None
+    if magics is None:
+        raise UsageError("Kitaru is not loaded in this notebook: %load_ext kitaru")
+    return magics
 
 
 def _installed(shell: InteractiveShell) -> KitaruMagics | None:

@@ -8,32 +8,39 @@ are. Around that stand four hooks, in this order:
 3. `Recorder.visit`, an AST transformer, has the cell's code once it has parsed: it begins the step, or refuses to
    run the cell. It is the last point before the body, in the body's own context;
 4. `Recorder.after` (`post_run_cell`) records what came of it.
+
+A cell that is not recorded leaves a note, which the next step takes along.
 """
 
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import KitaruError
+from kitaru.sessions import SessionStep
 
-from .cells import Names, bound_values, compile_cell, follow, names_of, read_values
+from .capture import Touches, compile_cell, touches_of
+from .outputs import Shown
 from .refusal import RefusedCellError, RefusedSyntaxError, UsageError
-from .session import Notebook, Step
+from .session import CELL, Notebook
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-__all__ = ["Recorder", "Wanted", "blank_magic"]
+__all__ = ["Recorder", "Wanted", "blank_magic", "failed_line"]
 
 _MAGIC = re.compile(r"\s*%%kitaru_step(?=\s|\Z)[^\S\n]*([^\n]*)\n?")
 _MISPLACED = re.compile(r"\s*(?:%%[^\n]*\n\s*)+?%%kitaru_step(?=\s|\Z)")
+_OURS = re.compile(r"kitaru(_\w+)?\Z")
+_EXTENSIONS = {"load_ext", "reload_ext", "unload_ext"}
 
 
 def blank_magic(lines: list[str]) -> list[str]:
@@ -59,11 +66,17 @@ class Wanted:
     ----------
     reads, binds : tuple of str or None
         `--in` and `--out`; None: found from the code.
+    instead : str or None
+        The path of an inherited step, whose place this one takes.
     """
 
     name: str
     reads: tuple[str, ...] | None = None
     binds: tuple[str, ...] | None = None
+    instead: str | None = None
+
+
+_EVERY = Wanted(CELL)  # nobody has asked for this one
 
 
 @dataclass(slots=True)
@@ -74,20 +87,24 @@ class _Pending:
     cell: str
     line: str | None  # None: it stands behind another cell magic
     source: str
+    wanted: Wanted | None = None  # where there is no line to be parsed
 
 
 @dataclass(slots=True)
 class _Running:
-    """A cell whose step has begun."""
+    """A cell that has begun."""
 
     info: ExecutionInfo
-    step: Step
-    wanted: Wanted
-    binds: Names
+    source: str
+    touches: Touches
+    step: SessionStep | None = None  # None: it is not recorded
+    wanted: Wanted | None = None
+    shown: Shown | None = None
+    thread: int = field(default_factory=threading.get_ident)
 
 
 class Recorder:
-    """Makes steps of the cells that begin with ``%%kitaru_step``.
+    """Makes steps of the cells that begin with ``%%kitaru_step``; and of every cell, where `every` is set.
 
     Parameters
     ----------
@@ -99,19 +116,22 @@ class Recorder:
         self._shell, self._notebook, self._parse = shell, notebook, parse
         self._pending = threading.local()  # a subshell runs its cells in a thread of its own
         self._running: list[_Running] = []
-
-    @property
-    def _hidden(self) -> Sequence[str]:
-        return list(self._shell.user_ns_hidden)
+        self.every = False
+        self.next: Wanted | None = None  # what the next cell is run as: a resume says so
+        self.label: str | None = None  # what the next cells were called when they ran first: likewise
 
     def before(self, info: ExecutionInfo) -> None:
         """IPython is about to parse and run a cell."""
         cell = info.raw_cell or ""
-        self._pending.cell = None
-        if found := _MAGIC.match(cell):
+        wanted, self.next = self.next, None
+        if wanted is not None:
+            self._pending.cell = _Pending(info, cell, "", cell, wanted)
+        elif found := _MAGIC.match(cell):
             self._pending.cell = _Pending(info, cell, found[1], cell[found.end() :])
         elif _MISPLACED.match(cell):
             self._pending.cell = _Pending(info, cell, None, cell)
+        else:
+            self._pending.cell = _Pending(info, cell, None, cell, _EVERY) if cell.strip() else None
 
     def visit(self, tree: ast.Module) -> ast.Module:
         """The cell has parsed: begin its step. Raises `RefusedCellError` for a cell that could not be recorded."""
@@ -119,6 +139,15 @@ class Recorder:
         self._pending.cell = None
         if pending is None or not isinstance(tree, ast.Module):
             return tree
+        self._notebook.typed.add(pending.source.strip())
+        if pending.wanted is _EVERY and self._is_within_a_step():
+            return tree  # as %%capture, or a notebook that %run runs, has cells of its own: they are part of that step
+        if pending.wanted is _EVERY:
+            if not tree.body or is_ours(tree):
+                return tree
+            if not self.every:
+                self._note(pending, tree)
+                return tree
         try:
             compile_cell(tree)
         except SyntaxError as e:  # `return` outside of a function: IPython would find out halfway
@@ -133,20 +162,36 @@ class Recorder:
             ) from e
         return tree
 
+    def _is_within_a_step(self) -> bool:
+        here = threading.get_ident()
+        return any(cell.step is not None and cell.thread == here for cell in self._running)
+
+    def _note(self, pending: _Pending, tree: ast.Module) -> None:
+        """A plain cell: before the first step of a session nothing of it is looked at."""
+        if not self._notebook.namespace.is_followed:
+            self._notebook.namespace.note_early(self._label(), pending.source, tree)
+            return
+        try:
+            touches = touches_of(tree, self._shell.user_ns)
+        except SyntaxError:
+            return  # IPython says so
+        self._running.append(_Running(pending.info, pending.source, touches))
+
+    def _label(self) -> str:
+        return f"In[{self._shell.execution_count}]"
+
     def _begin(self, pending: _Pending, tree: ast.Module) -> _Running:
-        if pending.line is None:
+        if pending.line is None and pending.wanted is None:
             raise UsageError("%%kitaru_step must be the first line of its cell; other cell magics come after it")
-        wanted = self._parse(pending.line)
-        namespace = self._shell.user_ns
-        names = follow(names_of(tree), namespace)
-        if wanted.reads is None:
-            inputs = read_values(names, namespace, self._hidden)
-        else:
-            inputs = {name: _had(namespace, name) for name in wanted.reads}
-        binds = names if wanted.binds is None else Names((), wanted.binds)
-        step = self._notebook.step(wanted.name, inputs, pending.source)
+        wanted = pending.wanted or self._parse(pending.line or "")
+        variables = self._shell.user_ns
+        touches = touches_of(tree, variables)
+        for name in wanted.reads or ():
+            if name not in variables:
+                raise UsageError(f"--in names {name}, and there is no such variable")
+        step = self._notebook.begin(wanted.name, touches, pending.source, wanted.reads, wanted.instead)
         step.enter()
-        return _Running(pending.info, step, wanted, binds)
+        return _Running(pending.info, pending.source, touches, step, wanted, Shown.begin(self._shell))
 
     def after(self, result: ExecutionResult | None) -> None:
         """The cell has ended, whatever way: record how."""
@@ -157,25 +202,40 @@ class Recorder:
         error: BaseException | None = KeyboardInterrupt()
         if result is not None:
             error = result.error_before_exec or result.error_in_exec
+        if cell.step is None:
+            self._notebook.namespace.note_plain(self._last_label(result), cell.source, cell.touches)
+            return
         cell.step.exit()
         try:
+            if cell.shown is not None:
+                cell.shown.end()
+                if cell.shown.outputs:
+                    cell.step.save("display", cell.shown.outputs, "display")
             if error is None:
-                self._succeed(cell)
+                self._succeed(cell, cell.step)
             else:
+                self._notebook.namespace.note_plain(cell.step.label, cell.source, cell.touches)
                 with _from_the_cell(error):
                     cell.step.fail(error)
-                _say(f"{cell.step.label} failed. What it had: %kitaru show {cell.step.label}")
+                interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
+                sys.stderr.write(failed_line(cell.step.label, "was interrupted" if interrupted else "failed"))
         except Exception as e:  # an exception from here would only be printed: let the cell itself fail
             if result is not None and error is None:
                 result.error_in_exec = e
             _say(f"the cell has run, but {cell.step.label} could not be recorded: {e}")
 
-    def _succeed(self, cell: _Running) -> None:
-        outputs = bound_values(cell.binds, self._shell.user_ns, () if cell.wanted.binds else self._hidden)
-        cell.step.succeed(outputs)
+    def _last_label(self, result: ExecutionResult | None) -> str:
+        if self.label is not None:
+            return self.label
+        count = getattr(result, "execution_count", None)
+        return f"In[{count}]" if count is not None else self._label()
+
+    def _succeed(self, cell: _Running, step: SessionStep) -> None:
+        assert cell.wanted is not None
+        self._notebook.end(step, cell.touches, cell.wanted.binds)
         missing = [name for name in cell.wanted.binds or () if name not in self._shell.user_ns]
         if missing:
-            _say(f"{cell.step.label}: --out names {', '.join(missing)}, which the cell has not bound")
+            _say(f"{step.label}: --out names {', '.join(missing)}, which the cell has not bound")
 
     def _ended(self, result: ExecutionResult | None) -> _Running | None:
         """The running cell that this is the result of. A run that was broken off comes with another info, or none."""
@@ -189,10 +249,23 @@ class Recorder:
         return found[-1]
 
 
-def _had(namespace: dict[str, Any], name: str) -> Any:
-    if name not in namespace:
-        raise UsageError(f"--in names {name}, and there is no such variable")
-    return namespace[name]
+def is_ours(tree: ast.Module) -> bool:
+    """Whether a cell, as IPython has transformed it, does nothing but call Kitaru's own magics."""
+
+    def calls_ours(node: ast.stmt) -> bool:
+        if not isinstance(node, ast.Expr | ast.Assign):
+            return False
+        call: Any = node.value.value if isinstance(node.value, ast.Await) else node.value
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args):
+            return False
+        if call.func.attr == "_kitaru":
+            return True
+        first = call.args[0]
+        name = first.value if isinstance(first, ast.Constant) else None
+        magic = call.func.attr in {"run_line_magic", "run_cell_magic"} and isinstance(name, str)
+        return magic and (bool(_OURS.match(str(name))) or name in _EXTENSIONS)
+
+    return bool(tree.body) and all(map(calls_ours, tree.body))
 
 
 def _refused(error: SyntaxError, cell: str) -> RefusedSyntaxError:
@@ -214,6 +287,11 @@ def _from_the_cell(error: BaseException) -> Iterator[BaseException]:
         yield error
     finally:
         error.__traceback__ = whole
+
+
+def failed_line(label: str, how: str = "failed") -> str:
+    """What is said below the traceback of a cell that failed; an exported notebook expects it there."""
+    return f"kitaru: {label} {how}. What it had: %kitaru show {label}\n"
 
 
 def _say(line: str) -> None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 
 import pytest
 
+import kitaru
 from kitaru import checkpoint, flow, log, save
 from kitaru.client import ExecutionStatus, KitaruClient
 from kitaru.copying import Progress, copy
 from kitaru.errors import CorruptionError, NotFoundError, StoreUnavailableError, UsageError
+from kitaru.flows import Flow, Options
 from kitaru.lineage_graph import lineage_key
 from kitaru.reading import read_journal
 from kitaru.records import Logged
 from kitaru.segments import Segment, journal_key, segment_digest
 from kitaru.stores import LocalStore, MemoryStore
 from kitaru.testing.faults import Fault, FaultyStore, SimulatedCrash, fault_at
+from kitaru.verification import verify
 
-BIG = "a line of text\n" * 10_000
+from .large import noise, pages
+
+BIG = noise(100_000)
+RAW = pages(600_000)
 
 
 class Switch:
@@ -38,7 +45,7 @@ def audit(ran):
     @checkpoint
     def fetch(n):
         ran(f"fetch {n}")
-        return {"n": n, "text": BIG + str(n)}
+        return {"n": n, "text": BIG + b"%d" % n}
 
     @checkpoint
     def judge(page):
@@ -50,7 +57,7 @@ def audit(ran):
 
     @flow
     def audit(count):
-        save("raw", b"\0" * 50_000)
+        save("raw", RAW)
         return sum(judge(fetch(n)) for n in range(1, count + 1))
 
     audit.broken = broken
@@ -80,7 +87,7 @@ def check_resumes(store, audit, ran, connected):
     seen = client.executions.get("a")
     assert (seen.status, seen.failed_at) == (ExecutionStatus.FAILED, "judge#2")
     assert [c.label for c in seen.checkpoints] == ["fetch#1", "judge#1", "fetch#2", "judge#2"]
-    assert client.artifacts.get("a:raw").load() == b"\0" * 50_000
+    assert client.artifacts.get("a:raw").load() == RAW
     assert [s.exec_id for s in client.executions.list(status="failed")] == ["a"]
     ran.take()
     audit.broken.on = False
@@ -109,7 +116,7 @@ def test_a_copy_opens_and_resumes_at_the_other_side(places, audit, ran, connecte
     told = []
     copied = KitaruClient(source).executions.copy("a", target, progress=told.append)
     assert (copied.status, copied.running, copied.ahead) == ("failed", False, 0)
-    assert (copied.blobs, copied.blobs_there, copied.segments_there) == (3, 0, 0)
+    assert (copied.blobs, copied.blobs_there, copied.segments_there) == (3, 0, 0), "two chunks and a bundle"
     assert copied.segments == read_journal(source, "a").n
     assert copied.bytes == sum(len(v) for k, v in before.items() if k.startswith(("blobs/", "executions/a/journal/")))
     total = copied.blobs + copied.segments
@@ -119,6 +126,11 @@ def test_a_copy_opens_and_resumes_at_the_other_side(places, audit, ran, connecte
     assert json.dumps(told[-1]._asdict())
     assert objects(source) == before
     hints = ("catalog/", "kitaru.json", "executions/a/owner")
+    if (one, other) == ("folder", "bucket"):  # where a request takes long the journal is read by one, from a pack
+        assert [e.key for e in target.list("executions/a/packs/")] == [
+            f"executions/a/packs/{1:010}-{copied.segments:010}"
+        ]
+        hints += ("executions/a/packs/",)
     assert objects(target, but=hints) == objects(source, but=hints), "the lineage too"
     check_resumes(target, audit, ran, connected)
 
@@ -319,6 +331,60 @@ def test_a_target_that_does_not_answer_is_an_error(store_pair):
         copy(store_pair[0], FaultyStore(MemoryStore(), lambda operation: Fault.UNAVAILABLE), "a")
 
 
+@pytest.mark.parametrize(
+    ("side", "method", "begins"),
+    [
+        ("target", "list", "blobs/"),
+        ("target", "put_if_absent", "blobs/"),
+        ("target", "put_if_absent", "executions/a/journal/"),
+        ("source", "get", "blobs/"),
+    ],
+)
+def test_a_store_that_falls_silent_is_waited_for_as_long_as_was_said(
+    store_pair, monkeypatch, capfd, side, method, begins
+):
+    def silent(operation):
+        return Fault.UNAVAILABLE if operation.method == method and operation.key.startswith(begins) else None
+
+    source, target = store_pair[0], MemoryStore()
+    here = FaultyStore(source, silent if side == "source" else lambda _: None)
+    there = FaultyStore(target, silent if side == "target" else lambda _: None)
+    said = []
+    client = KitaruClient(here)
+    client.note = said.append
+    monkeypatch.setenv("KITARU_STORE_BUDGET", "0.2")
+    with pytest.raises(StoreUnavailableError, match=r"copied in part, and the same copy completes it.*for 0 s"):
+        client.executions.copy("a", there)
+    assert len(said) == 1, "however many objects are under way"
+    assert "does not answer, trying for up to 0 s" in said[0]
+    copy(source, target, "a")
+    assert KitaruClient(target).executions.get("a").failed_at == "judge#2"
+
+
+def test_a_budget_that_is_none_is_refused_before_anything_is_written(store_pair, monkeypatch):
+    source, target = store_pair
+    for text in ("soon", "nan", "-1"):
+        monkeypatch.setenv("KITARU_STORE_BUDGET", text)
+        with pytest.raises(UsageError, match=f"KITARU_STORE_BUDGET is '{text}': write a number of seconds"):
+            KitaruClient(source).executions.copy("a", target)
+    assert objects(target) == {}
+
+
+def test_a_segment_is_one_request_and_a_blob_two(store_pair):
+    source, _ = store_pair
+    here, there = FaultyStore(source), FaultyStore(MemoryStore())
+    copied = copy(here, there, "a")
+    assert copied.segments > 2
+
+    def asked(store, begins):
+        return Counter(o.method for o in store.log if o.key.startswith(begins))
+
+    assert asked(there, "executions/a/journal/") == {"list": 1, "put_if_absent": copied.segments}
+    assert asked(there, "blobs/") == {"list": copied.blobs, "put_if_absent": copied.blobs}
+    assert asked(here, "executions/a/journal/") == {"list": 1, "get": copied.segments}
+    assert asked(here, "blobs/") == {"get": copied.blobs}
+
+
 def test_holes_that_another_tool_left_are_filled(store_pair):
     source, target = store_pair
     copy(source, target, "a")
@@ -351,7 +417,8 @@ def test_a_damaged_blob_is_named_and_no_segment_is_written(store_pair, harm):
 def test_a_damaged_segment_is_named_and_nothing_is_written(store_pair):
     source, target = store_pair
     key = journal_key("a", 2)
-    source.put(key, source.get(key)[:-1] + b"x")
+    *kept, last = source.get(key)
+    source.put(key, bytes([*kept, last ^ 1]))
     with pytest.raises(CorruptionError, match=key):
         copy(source, target, "a")
     assert objects(target) == {}
@@ -366,7 +433,7 @@ def test_a_blob_of_another_size_at_the_target_is_not_taken_for_ours(store_pair):
 
 
 def test_packs_are_made_again_and_the_segments_themselves_are_read(tmp_path, connected):
-    source, target = LocalStore(tmp_path / "one"), LocalStore(tmp_path / "two")
+    source, target = MemoryStore(), LocalStore(tmp_path)
     connected(source)
 
     @checkpoint
@@ -420,3 +487,46 @@ def test_a_folder_copied_as_a_tree_opens_and_resumes(tmp_path, audit, ran, conne
     shutil.copytree(tmp_path / "run", tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "run")
     check_resumes(LocalStore(tmp_path / "elsewhere"), audit, ran, connected)
+
+
+def test_a_fork_is_copied_with_what_it_was_forked_from():
+    here, there = MemoryStore(), MemoryStore()
+
+    @checkpoint
+    def make(n):
+        return noise(n)
+
+    @checkpoint
+    def measure(data):
+        return len(data)
+
+    @flow
+    def body(n):
+        return measure(make(n))
+
+    first = Flow(body.function, Options(store=here)).run(200_000)
+    options = Options(store=here)
+    fork = Flow(body.function, options).replay(first.exec_id, rerun=["measure"])
+    copy(here, there, fork.exec_id)
+    found = KitaruClient(there).executions.get(fork.exec_id)
+    assert len(found.checkpoints[0].artifacts[0].load()) == 200_000
+    assert verify(there, fork.exec_id).findings == []
+
+
+def test_what_waits_takes_its_answers_along(connected):
+    @flow
+    def asks():
+        return kitaru.wait(name="x", schema=str), kitaru.wait(name="y", schema=str)
+
+    source, target = connected(MemoryStore()), MemoryStore()
+    client = KitaruClient(source)
+    asks.options(exec_id="asks-1").run()
+    client.executions.input("asks-1", "x", noise(100_000, 1).hex())
+    copy(source, target, "asks-1")
+    assert verify(target, "asks-1").ok
+    connected(target)
+    there = KitaruClient(target)
+    assert there.executions.resume("asks-1").status == "waiting"
+    there.executions.input("asks-1", "y", "there")
+    assert there.executions.resume("asks-1").get()[1] == "there"
+    assert [e.key for e in target.list("ready/")] == ["ready/asks-1/y%231%402"]  # no pass goes on with a copy by itself

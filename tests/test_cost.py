@@ -11,12 +11,15 @@ import time
 
 import pytest
 
+import kitaru
 from kitaru import checkpoint, flow
 from kitaru.client import KitaruClient
 from kitaru.segments import journal_key
 from kitaru.stores.local import LocalStore
 from kitaru.stores.memory import MemoryStore
 from kitaru.testing.faults import FaultyStore
+
+from .large import noise
 
 KB = {f"key{i:02d}": "x" * 20 for i in range(30)}  # 813 bytes as msgpack, 1,021 as JSON
 BACKGROUND = ("catalog/", "owner/", "packs/", "lineage.json")  # written by the beat's thread, or after the end
@@ -162,7 +165,7 @@ def test_nothing_grows_with_history(connected, timed):
 
 def test_the_same_value_a_thousand_times_is_stored_once(connected):
     store = connected(FaultyStore(MemoryStore()))
-    large = "x" * 200_000
+    large = noise(200_000)
 
     @checkpoint
     def same(i):
@@ -174,7 +177,7 @@ def test_the_same_value_a_thousand_times_is_stored_once(connected):
 
     exec_id = again.run(100).exec_id
     assert sum("blobs/" in o.key for o in store.log) == 1
-    assert max(segments(store, exec_id)) < 1536  # the closure's text counts as an argument: its digest and preview too
+    assert max(segments(store, exec_id)) < 1536  # the closure's value counts as an argument: its digest and preview too
 
 
 def test_opening_a_thousand_finished_steps_takes_a_handful_of_requests(connected):
@@ -212,3 +215,64 @@ def test_a_run_leaves_no_threads(connected):
     for _ in range(5):
         chain.run(2)
     assert threading.active_count() <= before
+
+
+class Opened:
+    """Pickled, and noted wherever it is unpickled."""
+
+    times = 0
+
+    def __init__(self, n):
+        self.n = n
+
+    def __reduce__(self):
+        return opened, (self.n,)
+
+
+def opened(n):
+    Opened.times += 1
+    return Opened(n)
+
+
+@checkpoint
+def heavy(i):
+    return [noise(100_000, seed=i), "small"]
+
+
+@checkpoint
+def odd(found, i):
+    return Opened(i) if found else None
+
+
+@flow
+def audited(n):
+    for i in range(n):
+        odd(heavy(i), i)
+    return n
+
+
+@pytest.mark.filterwarnings("ignore::kitaru.errors.KitaruWarning")
+def test_what_is_asked_of_records_fetches_no_value_and_unpickles_none(connected, monkeypatch) -> None:
+    store = connected(FaultyStore(MemoryStore()))
+    first = audited.run(4)
+    fork = audited.replay(first.exec_id, overrides={"checkpoint.heavy#2": ["other", "small"]})
+    execution = KitaruClient().executions.get(fork.exec_id)
+    Opened.times, before = 0, len(store.log)
+    for rerun in ([], ["odd"], "changed"):
+        kitaru.plan(first.exec_id, overrides={"checkpoint.heavy#3": ["another"]}, rerun=rerun)
+    kitaru.plan(fork.exec_id, n=3)
+    kitaru.lineage(first.exec_id)
+    kitaru.lineage(fork.exec_id, origins=True)
+    kitaru.diff(first.exec_id, fork.exec_id)
+    execution.explain()
+    execution.ancestors("odd#2")
+    execution.descendants("heavy#2")
+    execution.path("heavy#2", "odd#2")
+    asked = store.log[before:]
+    assert {op.method for op in asked} <= {"get", "list"}
+    assert [op.key for op in asked if op.key.startswith("blobs/")] == []
+    assert Opened.times == 0
+    assert kitaru.load(fork.exec_id, "odd#4").n == 3
+    assert Opened.times == 1, "it is pickled, and would have been noted"
+    kitaru.load(first.exec_id, "heavy#1")
+    assert any(op.key.startswith("blobs/") for op in store.log[before:])

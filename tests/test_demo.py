@@ -277,3 +277,67 @@ def test_text_of_others_does_not_break_the_report(store, client, monkeypatch):
     assert "| a\\|b\\`c | 1 \\[2J | unknown | decision |" in handle.get()
     assert "\x1b" not in handle.get()
     assert preview_line(client.artifacts.get(f"{handle.exec_id}:report").preview)
+
+
+# ---------------------------------------------------------------- a run that waits for approval
+
+
+@pytest.mark.process
+def test_the_demo_waits_is_answered_from_a_second_process_and_goes_on(tmp_path):
+    env = environment(tmp_path / "first")
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "kitaru", "demo", "--approve", "--limit", "3"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env,
+    )  # fmt: skip
+    try:
+        command = next(line for line in demo.stdout if "kitaru answer " in line).split()
+        waiting = KitaruClient(tmp_path / ".kitaru").executions.latest()
+        assert waiting.status is ExecutionStatus.WAITING
+        (first,) = {pid for pid, _, _ in told(tmp_path / "first")}
+        assert not os.path.exists(f"/proc/{first}")  # nothing of it runs
+        answered = subprocess.run(
+            [sys.executable, "-m", *command], capture_output=True, text=True, cwd=tmp_path,
+            env=environment(tmp_path / "second"), check=False, timeout=60,
+        )  # fmt: skip
+        assert answered.returncode == 0, answered.stderr
+        out, err = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+        demo.wait()
+    assert demo.returncode == 0, err
+    assert "reused        6 steps" in out
+    assert "run           6 steps: check_policy, find_conflicts" in out
+    assert "# Licence audit" in out
+    done = KitaruClient(tmp_path / ".kitaru").executions.latest()
+    assert (done.status, done.data.attempts) == (ExecutionStatus.COMPLETED, 2)
+
+
+@pytest.mark.process
+def test_a_demo_that_nobody_answers_ends_with_3_and_says_how_it_goes_on(tmp_path, run_script):
+    said = run_script("-m", "kitaru", "demo", "--approve", "--limit", "1", "--patience", "0", "--json")
+    assert said.code == 3, said.err
+    facts = json.loads(said.out)
+    assert (facts["ok"], facts["suspended"]["exit_code"], facts["answered"]) == (True, 3, None)
+    answer = facts["suspended"]["answer"].split()
+    assert f"answer  {facts['suspended']['answer']}" in said.err
+    assert run_script("-m", *answer).code == 0
+    assert run_script("-m", "kitaru", "resume", "--ready").out == f"{facts['exec_id']}  completed\n"
+
+
+@pytest.mark.parametrize(("answer", "licence"), [(True, "GPL-3.0"), (False, "unknown")])
+def test_what_is_not_approved_stays_unknown(store, client, monkeypatch, answer, licence):
+    from kitaru.demo import audit as module
+
+    class Unclear:
+        metadata = __import__("email").message_from_string("Name: odd\nVersion: 1\nLicense: GPL copyleft\n")
+        requires = None
+
+    without_files = SimpleNamespace(files=None)
+    installed = SimpleNamespace(distributions=lambda: [Unclear], distribution=lambda name: without_files)
+    monkeypatch.setattr(module, "metadata", installed)
+    handle = audit.run(1, approve=True)
+    (wait,) = client.executions.pending_waits(handle.exec_id)
+    assert wait.question.startswith("The model says on unclear licences: odd: GPL-3.0 (")
+    assert wait.metadata["odd"]["licence"] == "GPL-3.0"
+    client.executions.input(handle.exec_id, "approval", answer)
+    assert f"| odd | 1 | {licence} |" in client.executions.resume(handle.exec_id).get()

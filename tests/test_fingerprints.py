@@ -491,3 +491,16 @@ def test_a_container_that_the_module_changes_as_it_runs_is_no_code() -> None:
         assert changed(before.parts, fingerprint(notes_what_it_sees).parts) == [".:TABLE"]
     finally:
         TABLE["a"] = 1
+
+
+def test_a_log_of_data_that_has_grown_is_not_looked_through(module, monkeypatch):
+    own = module("LOG = []\ndef note(x): LOG.append(x)\ndef f(x):\n    note(x)\n    return x\n")
+    looked = []
+    monkeypatch.setattr(
+        fingerprints, "_has_code", lambda value, real=fingerprints._has_code: looked.append(1) or real(value)
+    )
+    before = fingerprint(own.f)
+    few = len(looked)
+    own.LOG.extend({"n": i} for i in range(9_000))
+    assert fingerprint(own.f) == before
+    assert len(looked) < few + 100

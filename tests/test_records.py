@@ -34,10 +34,15 @@ failures = st.fixed_dictionaries({"type": texts, "message": texts})
 
 @st.composite
 def values(draw):
-    data = draw(st.none() | st.binary(max_size=8))
     kind = draw(st.sampled_from(["data", "text", "bytes", "pickle", "reference"]))
-    blob = data is None and draw(st.booleans())
-    return Value(draw(digests), draw(st.integers(0, 2**40)), kind, draw(plain), data, blob)
+    named = draw(digests), draw(st.integers(0, 2**40)), kind, draw(plain)
+    if draw(st.booleans()):  # an earlier record holds it
+        return Value(*named)
+    parts = draw(st.lists(st.binary(max_size=8), max_size=3).map(tuple))
+    blobs = draw(st.lists(st.tuples(digests, st.integers(0, 2**40)), max_size=3).map(tuple))
+    bundle = draw(st.just(b"") | digests)
+    within = draw(st.binary(max_size=16)) if bundle else b""
+    return Value(*named, draw(st.binary(max_size=8)), parts, blobs, bundle, within)
 
 
 arguments = st.lists(st.tuples(texts, values()), max_size=3).map(tuple)
@@ -55,7 +60,7 @@ def started(draw):
         draw(digests),
         draw(st.just(NOWHERE) | ids),
         draw(st.booleans()),
-        draw(st.none() | st.lists(st.tuples(texts, digests), max_size=2).map(tuple)),
+        draw(st.none() | arguments),
         draw(st.none() | ids),
         draw(st.lists(ids, max_size=2).map(tuple)),
         held,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kitaru.errors import InvalidNameError
-from kitaru.refs import Address, Part, Ref, format_address, parse_address, parse_ref
+from kitaru.refs import Address, Part, Ref, format_address, parse_address, parse_ref, shortened
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ from kitaru.refs import Address, Part, Ref, format_address, parse_address, parse
         ),
         ("@3", Ref(None, (), 3), "@3"),
         ("a-7:@12.mean", Ref("a-7", (), 12, "mean"), "a-7:@12.mean"),
+        ("a-7:report@2", Ref("a-7", (Part("report"),), version=2), "a-7:report@2"),
         ("a-7:", Ref("a-7"), "a-7"),
         ("größe#10", Ref(None, (Part("größe", 10),)), "größe#10"),
     ],
@@ -53,6 +54,11 @@ def test_a_ref_is_parsed_and_printed(text, ref, printed):
         "@0",
         "@x",
         "@1/a",
+        "a@0",
+        "a@x",
+        "a@1.output",
+        "a@1/b",
+        "a#1@1",
         "a.",
         "x:y:z",
     ],
@@ -93,3 +99,12 @@ def test_an_address_is_split_where_the_store_ends(text, store, ref):
 def test_an_address_without_an_execution_is_refused(text):
     with pytest.raises(InvalidNameError, match="names a store but no execution in it"):
         parse_address(text)
+
+
+def test_a_path_is_shown_without_its_number_where_there_is_one_call_of_that_name():
+    shown = shortened(["a#1/b#1", "a#1/b#2/c#1", "x#1", "x~1", "a#1", "", "y#2", "z#1", "z#1"])
+    assert shown["a#1"] == "a"
+    assert (shown["a#1/b#1"], shown["a#1/b#2/c#1"]) == ("a/b#1", "a/b#2/c")
+    assert [shown[path] for path in ("x#1", "x~1", "", "y#2", "z#1")] == ["x#1", "x~1", "", "y#2", "z"]
+    for path, short in shown.items():
+        assert not path or parse_ref(path) == parse_ref(short)

@@ -17,6 +17,7 @@ PACKAGES = {
     "langgraph": ["langgraph>=1.2", "langgraph-checkpoint-sqlite"],
     "burr": ["apache-burr>=0.42"],
     "dbos": ["dbos>=2"],
+    "kishu": ["kishu==0.3.4", "pyarrow"],
 }
 """What a user would install for the workloads here, and nothing else: import times are measured in it too."""
 

@@ -11,10 +11,10 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
 
 from ..catalog import rows
-from ..client import KitaruClient
+from ..client import Execution, KitaruClient, PendingWait
 from ..previews import printable
 
-__all__ = ["SHELLS", "executions", "refs", "script"]
+__all__ = ["SHELLS", "edits", "executions", "flows", "names", "refs", "script", "steps", "waiting", "waits"]
 
 SHELLS = ("bash", "fish", "zsh")
 
@@ -45,10 +45,31 @@ def _quietly(complete: Callable[[KitaruClient, str], Iterator[CompletionItem[str
     return completer
 
 
+def _of_the_execution(complete: Callable[[Execution, str], Iterator[str]]) -> Complete:
+    """For an option of a command that has an EXEC, typed before it or after it."""
+
+    @wraps(complete)
+    def completer(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        def of(client: KitaruClient, start: str) -> Iterator[CompletionItem[str]]:
+            named = context.params.get("execution") or next(iter(context.args), "last")
+            execution = client.executions.get(named)
+            return (CompletionItem(word) for word in complete(execution, start) if word.startswith(start))
+
+        return _quietly(of)(context, parameter, incomplete)
+
+    return completer
+
+
 @_quietly
 def executions(client: KitaruClient, start: str) -> Iterator[CompletionItem[str]]:
     """Completes EXEC: for `shell_complete=` of an argument."""
     yield from _executions(client, start)
+
+
+@_quietly
+def flows(client: KitaruClient, start: str) -> Iterator[CompletionItem[str]]:
+    """Completes the name of a flow."""
+    yield from map(CompletionItem, dict.fromkeys(r.flow for r in rows(client.store) if r.flow.startswith(start)))
 
 
 @_quietly
@@ -61,6 +82,51 @@ def refs(client: KitaruClient, start: str) -> Iterator[CompletionItem[str]]:
     yield from _executions(client, start)
     if start:  # a bare word is a step of the last execution
         yield from _inside(client, "last", "", start)
+
+
+@_of_the_execution
+def steps(execution: Execution, start: str) -> Iterator[str]:
+    """Completes the REF of a step of the execution that the command line names: `--from`."""
+    return (c.label for c in execution.data.checkpoints if c.label.startswith(start))
+
+
+@_of_the_execution
+def names(execution: Execution, start: str) -> Iterator[str]:
+    """Completes the name of a step: `--rerun`."""
+    known = dict.fromkeys(["changed", *(c.name for c in execution.data.checkpoints)])
+    return (name for name in known if name.startswith(start))
+
+
+@_of_the_execution
+def edits(execution: Execution, start: str) -> Iterator[str]:
+    """Completes what `--set` may set, up to its "=": outputs, then inputs of what is typed so far."""
+    if "=" in start:
+        return
+    for name, _ in execution.data.begun.arguments:
+        if f"input.{name}".startswith(start):
+            yield f"input.{name}="
+    for c in execution.data.checkpoints:
+        if not c.label.startswith(start) and not start.startswith(f"{c.label}."):
+            continue
+        yield f"{c.label}="
+        if start.startswith(c.label):
+            yield from (f"{c.label}.{name}=" for name, _ in c.outputs)
+            yield from (f"{c.label}.in.{name}=" for name, _ in c.arguments)
+
+
+@_quietly
+def waiting(client: KitaruClient, start: str) -> Iterator[CompletionItem[str]]:
+    """Completes EXEC where only those make sense that wait."""
+    for row in rows(client.store):
+        if row.status == "waiting" and row.exec_id.startswith(start):
+            yield CompletionItem(row.exec_id, help=printable(row.flow))
+
+
+@_of_the_execution
+def waits(execution: Execution, start: str) -> Iterator[str]:
+    """Completes the name of an open wait of the execution that the command line names."""
+    names = (PendingWait.of(w).name for w in execution.data.waits.open.values())
+    return (name for name in names if name.startswith(start))
 
 
 def _executions(client: KitaruClient, start: str) -> Iterator[CompletionItem[str]]:

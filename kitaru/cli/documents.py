@@ -7,14 +7,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..client import Artifact, Checkpoint, Execution, Summary
+from ..client import Artifact, Checkpoint, Execution, PendingWait, Summary
 from ..errors import KitaruError
+from ..executions import CheckpointData
 from ..failures import Failure
-from ..records import Value
+from ..records import Answered, Value
 from .events import Event
 from .text import iso
 
-__all__ = ["artifact", "checkpoint", "dumps", "error", "event", "execution", "failure", "summary", "value"]
+__all__ = ["artifact", "checkpoint", "dumps", "error", "event", "execution", "failure", "summary", "value", "wait"]
 
 Document = dict[str, Any]
 
@@ -54,6 +55,7 @@ def artifact(a: Artifact) -> Document:
     """A value by its preview."""
     return {
         "name": a.name,
+        "version": a.version,
         "kind": a.kind,
         "type": a.type,
         "size": a.size,
@@ -106,6 +108,7 @@ def checkpoint(c: Checkpoint, *, full: bool = True) -> Document:
         "address": c.address,
         "outputs": {name: _input(v) for name, v in d.outputs},
         "metadata": c.metadata,
+        "wait": _asked(d),
     }
     if not full:
         return {**short, "failure": c.failure.summary() if c.failure else None}
@@ -117,6 +120,33 @@ def checkpoint(c: Checkpoint, *, full: bool = True) -> Document:
     }
 
 
+def wait(exec_id: str, w: PendingWait, answer: Answered | None = None) -> Document:
+    """A wait that is open; with what has closed it, where its execution has not got that yet."""
+    return {
+        "exec_id": exec_id,
+        "wait": w.name,
+        "id": w.id,
+        "about": w.about,
+        "question": w.question,
+        "schema": w.schema,
+        "metadata": dict(w.metadata),
+        "since": iso(w.at),
+        "expires": iso(w.due) if w.due is not None else None,
+        "answer": _answer(answer),
+    }
+
+
+def _answer(a: Answered | None) -> Document | None:
+    return {"how": a.how, "who": a.who, "at": iso(a.at), "reason": a.reason} if a is not None else None
+
+
+def _asked(d: CheckpointData) -> Document | None:
+    """The wait that a step came to, and what closed it."""
+    if d.opened is None:
+        return None
+    return {k: v for k, v in wait("", PendingWait.of(d.opened), d.answer).items() if k != "exec_id"}
+
+
 def execution(e: Execution) -> Document:
     """An execution with its checkpoints."""
     d = e.data
@@ -125,6 +155,7 @@ def execution(e: Execution) -> Document:
         "flow": e.flow,
         "status": e.status.value,
         "address": e.address,
+        "forked_from": e.forked_from,
         "begun": iso(d.begun.at),
         "ended": iso(d.ended) if d.ended is not None else None,
         "took": d.ended - d.begun.at if d.ended is not None else None,
@@ -133,11 +164,17 @@ def execution(e: Execution) -> Document:
         "environment": dict(d.begun.environment),
         "inputs": {name: _input(v) for name, v in d.begun.arguments},
         "checkpoints": [checkpoint(c, full=False) for c in e.checkpoints],
-        "saved": [{"name": s.name, "type": s.type, "label": s.label, **_input(s.value)} for s in d.saved],
+        "saved": [
+            {"name": s.name, "version": s.version, "type": s.type, "label": s.label, **_input(s.value)} for s in d.saved
+        ],
         "result": _input(d.result) if d.result is not None else None,
         "metadata": d.metadata,
         "failure": failure(e.failure),
         "failed_at": e.failed_at,
+        "waits": [
+            wait(e.exec_id, PendingWait.of(w), e.closings.get(w.wait))
+            for w in ([] if e.status.is_finished else d.waits.open.values())
+        ],
     }
 
 

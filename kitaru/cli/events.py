@@ -8,7 +8,8 @@ from typing import Any
 
 from ..executions import ExecutionData
 from ..failures import Failure
-from ..records import Begun, Claim, Ended, FlowEnded, Release, Started
+from ..notices import moment_of
+from ..records import Answered, Begun, Claim, Ended, FlowEnded, Opened, Release, Started
 from ..segments import Segment
 
 __all__ = ["Event", "events_of"]
@@ -38,23 +39,28 @@ class Event:
 def events_of(data: ExecutionData, segments: Iterable[Segment]) -> list[Event]:
     """The events of an execution, in order of time; what happened at one time stays in the order of the journal."""
     labels = {c.id: c.label for c in data.checkpoints}
+    waits = {c.id for c in data.checkpoints if c.opened is not None and c.opened.about != "doubt"}
     out: list[Event] = []
     owner, last_at, attempts = "", 0.0, 0
     ending = ""  # what the flow's body failed with, for the release that follows
     for segment in segments:
         for r in segment.records:
             if isinstance(r, Begun):
-                out.append(
-                    Event(r.at, "begun", "", f"{r.flow} with {', '.join(n for n, _ in r.arguments) or 'no input'}")
-                )
+                what = f"{r.flow} with {', '.join(n for n, _ in r.arguments) or 'no input'}"
+                of = f", a fork of {r.fork.origin}" if r.fork is not None else ""
+                out.append(Event(r.at, "begun", "", what + of))
             elif isinstance(r, Claim):
                 attempts += 1
                 if r.took_over:  # whoever owned it said nothing: its newest segment is the last that is known of it
                     out.append(Event(last_at, "interrupted", "", f"{owner} was last heard of"))
                 owner = _owner(r.process)
                 out.append(Event(r.at, "claimed", "", f"attempt {attempts}, by {owner}", dict(r.process)))
-            elif isinstance(r, Started) and r.attempt > 1:
+            elif isinstance(r, Started) and r.attempt > 1 and r.id not in waits:  # a wait has no body to run again
                 out.append(Event(r.at, "retried", labels.get(r.id, r.name), f"attempt {r.attempt}"))
+            elif isinstance(r, Opened):
+                out.append(Event(r.at, "asked", labels.get(r.record, ""), _asked(r)))
+            elif isinstance(r, Answered):
+                out.append(Event(r.at, r.how, _waited(r.wait), _answered(r)))
             elif isinstance(r, Ended) and not r.ok:
                 what = Failure.from_wire(r.value).summary()
                 again = "; another attempt follows" if r.again else ""
@@ -67,6 +73,23 @@ def events_of(data: ExecutionData, segments: Iterable[Segment]) -> list[Event]:
         last_at = segment.at or last_at
     out += [Event(r.at, "logged", r.label, "", r.data) for r in data.logs]
     return sorted(out, key=lambda event: event.at)
+
+
+def _asked(r: Opened) -> str:
+    """What a wait waits for."""
+    ends = f"until {moment_of(r.due)}" if r.due is not None else ""
+    what = {"child": f"for {r.wait} to end", "sleep": "to go on"}.get(r.about, r.question)
+    return "; ".join(filter(None, (what, ends)))
+
+
+def _waited(wait: str) -> str:
+    return wait.rpartition("@")[0] or wait  # a child's is its exec_id
+
+
+def _answered(r: Answered) -> str:
+    """Who closed a wait, and why; of a child, how that ended."""
+    who = f"by {r.who}" if r.who and r.how in {"answered", "aborted"} else ""
+    return ": ".join(filter(None, (who, r.reason)))
 
 
 def _owner(process: Mapping[str, Any]) -> str:

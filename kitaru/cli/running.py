@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from ..client import Execution, KitaruClient
+from ..client import Checkpoint, Execution, KitaruClient, PendingWait
 from ..engine import Tally
+from ..errors import ExecutionCancelledError, UsageError
 from ..failures import Failure, record
+from ..handles import Handle
 from ..location import connect
 from ..notices import say
 from ..previews import preview
+from ..repeats import Repetition, repeat as again
+from ..runs import SUSPENDED
 
-__all__ = ["Outcome", "resume"]
+__all__ = ["Outcome", "aside", "look_here", "repeat", "resume", "run"]
 
 
 @dataclass(slots=True)
@@ -30,18 +34,32 @@ class Outcome:
     result: dict[str, Any] | None = None  # its preview
     failure: Failure | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The document of `kitaru resume --json`."""
-        from .documents import failure
+    @property
+    def waits(self) -> list[PendingWait]:
+        """What it waits for, if it does."""
+        return [PendingWait.of(w) for w in self.execution.data.waits.open.values()] if self.is_suspended else []
 
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it goes on later: it waits, was paused, or was let go since there was no time."""
+        return self.status in SUSPENDED
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `kitaru resume --json`; of a fork also what became of each step."""
+        from .documents import failure, wait
+
+        forked_from = self.execution.forked_from
+        fork = {"forked_from": forked_from, "steps": self.execution.explain().to_json()["steps"]} if forked_from else {}
         return {
             "exec_id": self.execution.exec_id,
             "address": self.execution.address,
+            **fork,
             "status": self.status,
             "code": self.found or None,
             "result": self.result,
             "tally": {"reused": self.tally.reused, "ran": self.tally.ran, "saved_seconds": self.tally.saved},
             "failure": failure(self.failure),
+            "waits": [wait(self.execution.exec_id, w) for w in self.waits],
         }
 
 
@@ -61,7 +79,18 @@ def resume(client: KitaruClient, name: str, *, quiet: bool, retry: bool = False,
     ------
     SystemExit
         Of code 143 after a SIGTERM; the interruption is recorded.
+    ExecutionCancelledError
+        Somebody cancelled it meanwhile.
     """
+
+    def go_on(of: KitaruClient, exec_id: str) -> Handle:
+        return (of.executions.retry if retry else of.executions.resume)(exec_id, raises=False, **options)
+
+    return run(client, name, go_on, quiet=quiet)
+
+
+def run(client: KitaruClient, name: str, start: Callable[[KitaruClient, str], Handle], *, quiet: bool) -> Outcome:
+    """Have `start` run the flow of the execution `name`, given a client of its store and its exec_id."""
     store, exec_id = client.find(name)
     connect(store)  # what the flow loads and saves by itself is there, too
     found: list[str] = []
@@ -72,28 +101,45 @@ def resume(client: KitaruClient, name: str, *, quiet: bool, retry: bool = False,
 
     client = KitaruClient(store)
     client.note = note
-    here = os.getcwd()
-    if here not in sys.path:  # as `python -m` does: a flow's module may lie here
-        sys.path.insert(0, here)
-    with _away() if quiet else _as_it_is():
-        go_on = client.executions.retry if retry else client.executions.resume
-        handle = go_on(exec_id, raises=False, **options)
-    outcome = Outcome(client.open(store, exec_id), handle.status, handle.tally, found[0] if found else "")
+    look_here()
+    with aside(quiet):
+        handle = start(client, exec_id)
+    outcome = Outcome(client.open(store, handle.exec_id), handle.status, handle.tally, found[0] if found else "")
+    if outcome.is_suspended:
+        return outcome
     try:
         outcome.result = preview(handle.get())
+    except ExecutionCancelledError:
+        raise
     except Exception as e:
         outcome.failure = record(e)
     return outcome
 
 
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
+def repeat(client: KitaruClient, ref: str, times: int, *, code: str | None, quiet: bool) -> Repetition:
+    """Run a recorded step again on its recorded inputs. REF is EXEC:STEP, or a step of the last execution."""
+    found = client.look_up(ref)
+    if not isinstance(found, Checkpoint):
+        raise UsageError(f"{ref} is no step: write EXEC:STEP, such as audit-7f3c:classify#2")
+    look_here()
+    execution = found._execution
+    with aside(quiet):
+        return again(execution.exec_id, found.label, times, code=code, store=execution.store)
+
+
+def look_here() -> None:
+    """Find modules in the working directory, as `python -m` does: a flow's may lie there."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 @contextmanager
-def _away() -> Iterator[None]:
-    """Standard output goes to standard error, also what other programs write there that a step starts."""
+def aside(quiet: bool) -> Iterator[None]:
+    """Where `quiet`, standard output goes to standard error, also what other programs write that a step starts."""
+    if not quiet:
+        yield
+        return
     with redirect_stdout(sys.stderr):
         if sys.__stdout__ is None or sys.__stdout__.closed or sys.__stdout__.fileno() != 1:
             yield

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..previews import printable
 
-__all__ = ["ago", "block", "clock_time", "cut", "duration", "iso", "line"]
+__all__ = ["ago", "ahead", "block", "clock_time", "cut", "duration", "iso", "line"]
 
 
 def line(text: object) -> str:
@@ -69,6 +69,14 @@ def ago(at: float, now: float) -> str:
     if passed < 0:
         return clock_time(at)
     return f"{duration(passed).partition(' min')[0]} min ago" if 60 <= passed < 3600 else f"{_coarse(passed)} ago"
+
+
+def ahead(at: float, now: float) -> str:
+    """How long after `now` that is."""
+    left = at - now if _moment(at) is not None else -1.0
+    if left < 0:
+        return clock_time(at)
+    return f"in {duration(left).partition(' min')[0]} min" if 60 <= left < 3600 else f"in {_coarse(left)}"
 
 
 def _coarse(seconds: float) -> str:

@@ -14,32 +14,41 @@ import functools
 import operator
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import ormsgpack
 
 from ..errors import CodeNotFoundError, KitaruError
-from . import opaque, state
-from .forms import Reference, form
-from .node import EXACT, damaged, read
+from . import libraries, opaque, state
+from .buffers import Pieces
+from .encoder import encode
+from .forms import Reference, form, is_subscriptable
+from .joining import join
+from .node import EXACT, damaged, exact, read
+from .source import Source
 from .types import find
 
 __all__ = ["decode"]
 
-_GENERIC_BUILTINS = {dict, frozenset, list, set, tuple, type}
 
-
-def decode(data: bytes, *, trusted: bool, script: str | None = None) -> Any:
-    """The value whose canonical bytes `data` are.
+def decode(
+    data: bytes, *, source: Source | None = None, trusted: bool, script: str | None = None, strict: bool = True
+) -> Any:
+    """The value whose canonical bytes, or whose root, `data` are.
 
     Parameters
     ----------
     data
         A node. Whether its digest is right is for the caller to check.
+    source
+        Where its parts and chunks come from. A value that has none needs none.
     trusted
         Whether a pickle in it may be loaded, which runs the code that it says.
     script
         The path of the script whose classes are named `__main__:X` in it.
+    strict
+        Whether plain data in another spelling than the encoder's is refused. Where a digest has proved the bytes, to
+        ask costs more than it tells.
 
     Raises
     ------
@@ -58,24 +67,30 @@ def decode(data: bytes, *, trusted: bool, script: str | None = None) -> Any:
     """
     if type(data) is not bytes:
         data = bytes(data)
+    if source is not None:
+        data = join(data, source.get)
     try:
         plain = ormsgpack.unpackb(data)
-        if ormsgpack.packb(plain, None, EXACT) == data:  # no tags, and the one canonical spelling
+        # It has no tags, which are refused without a hook. Is it in the one canonical spelling, too?
+        if not strict or ormsgpack.packb(plain, None, EXACT) == data:
             return plain
     except (ValueError, TypeError):  # tags, too deep, or damaged: the reader says which
         pass
-    return read(data, _Values(trusted=trusted, script=script))
+    return read(data, _Values(source, trusted=trusted, script=script))
 
 
 class _Values:
     """Builds values."""
 
-    def __init__(self, *, trusted: bool, script: str | None) -> None:
+    def __init__(self, source: Source | None, *, trusted: bool, script: str | None) -> None:
+        self.source = source
         self.trusted = trusted
         self.script = script
 
     def tagged(self, tag: str, items: list[Any]) -> Any:
         make = _MAKERS.get(tag)
+        if make is None and (maker := libraries.maker(tag)) is not None:
+            make = _plain(maker)
         if make is None:
             raise damaged(f"nothing is known by the tag {tag!r:.60} (written by a newer Kitaru, or damaged)")
         try:
@@ -94,9 +109,12 @@ class _Values:
     def leaf(self, value: bytes | float) -> Any:
         return value
 
+    def chunk(self, digest: bytes, length: int) -> _Chunk:
+        return _Chunk(digest, length)
+
     def find(self, name: Any, fits: Callable[[type], Any], kind: str) -> type:
         """The class of that name, if it is one that fits."""
-        cls = name if isinstance(name, type) else find(_exact(name, str), self.script)
+        cls = name if isinstance(name, type) else find(exact(name, str), self.script)
         if not fits(cls):
             raise CodeNotFoundError(
                 f"a recorded value is {kind} of the type {name}, but what has that name here is something else. "
@@ -105,10 +123,9 @@ class _Values:
         return cls
 
 
-def _exact(value: Any, *kinds: type) -> Any:
-    if type(value) not in kinds:
-        raise TypeError(f"{type(value).__name__} where {kinds[0].__name__} was expected")
-    return value
+class _Chunk(NamedTuple):
+    digest: bytes
+    length: int
 
 
 def _check_same(again: list[Any], given: list[Any]) -> None:
@@ -142,22 +159,22 @@ def _has_reference(value: Any) -> bool:
 
 
 def _when(cls: type[Any], text: Any, fold: Any, zone: Any) -> Any:
-    made = cls.fromisoformat(_exact(text, str))
+    made = cls.fromisoformat(exact(text, str))
     if made.tzinfo is not None or not (zone is None or isinstance(zone, dt.tzinfo)):
         raise ValueError("a zone where none can be")
-    return made.replace(fold=_exact(fold, int), tzinfo=zone)
+    return made.replace(fold=exact(fold, int), tzinfo=zone)
 
 
 def _timezone(seconds: Any, microseconds: Any, name: Any) -> Any:
-    offset = dt.timedelta(seconds=_exact(seconds, int), microseconds=_exact(microseconds, int))
-    return dt.timezone(offset) if name is None else dt.timezone(offset, _exact(name, str))
+    offset = dt.timedelta(seconds=exact(seconds, int), microseconds=exact(microseconds, int))
+    return dt.timezone(offset) if name is None else dt.timezone(offset, exact(name, str))
 
 
 def _zoneinfo(key: Any) -> Any:
     import zoneinfo
 
     try:
-        return zoneinfo.ZoneInfo(_exact(key, str))
+        return zoneinfo.ZoneInfo(exact(key, str))
     except (zoneinfo.ZoneInfoNotFoundError, OSError) as error:
         raise CodeNotFoundError(f"the time zone {key} is not on this machine: pip install tzdata") from error
 
@@ -165,19 +182,19 @@ def _zoneinfo(key: Any) -> Any:
 def _decimal(text: Any) -> Any:
     import decimal
 
-    return decimal.Decimal(_exact(text, str))
+    return decimal.Decimal(exact(text, str))
 
 
 def _fraction(numerator: Any, denominator: Any) -> Any:
     import fractions
 
-    return fractions.Fraction(_exact(numerator, int), _exact(denominator, int))
+    return fractions.Fraction(exact(numerator, int), exact(denominator, int))
 
 
 def _uuid(text: Any) -> Any:
     import uuid
 
-    return uuid.UUID(_exact(text, str))
+    return uuid.UUID(exact(text, str))
 
 
 def _path(name: Any, text: Any) -> Any:
@@ -190,13 +207,13 @@ def _path(name: Any, text: Any) -> Any:
         "WindowsPath": pathlib.WindowsPath,
     }
     try:
-        return kinds[_exact(name, str)](_exact(text, str))
+        return kinds[exact(name, str)](exact(text, str))
     except NotImplementedError as error:
         raise CodeNotFoundError(f"a recorded value is a {name}, which this system does not have") from error
 
 
 def _deque(maxlen: Any, *items: Any) -> Any:
-    if maxlen is not None and _exact(maxlen, int) < len(items):
+    if maxlen is not None and exact(maxlen, int) < len(items):
         raise ValueError("longer than its maxlen")
     return collections.deque(items, maxlen)
 
@@ -211,33 +228,33 @@ def _defaultdict(factory: Any, *pairs: Any) -> Any:
 
 
 def _int(text: Any) -> int:
-    made = int(_exact(text, str), 16)
+    made = int(exact(text, str), 16)
     if -(1 << 63) <= made < 1 << 64:
         raise ValueError("it is no big integer")
     return made
 
 
 def _str(raw: Any) -> str:
-    text: str = _exact(raw, bytes).decode("utf-8", "surrogatepass")
+    text: str = exact(raw, bytes).decode("utf-8", "surrogatepass")
     if not any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError("it has no surrogates")
     return text
 
 
 def _range(start: Any, stop: Any, step: Any) -> range:
-    return range(_exact(start, int, bool), _exact(stop, int, bool), _exact(step, int, bool))
+    return range(exact(start, int, bool), exact(stop, int, bool), exact(step, int, bool))
 
 
 # ---- types with a name --------------------------------------------------------------------------------------------
 
 
 def _type(self: _Values, name: Any) -> type:
-    return self.find(_exact(name, str), lambda _: True, "the class")
+    return self.find(exact(name, str), lambda _: True, "the class")
 
 
 def _generic(self: _Values, origin: Any, *args: Any) -> Any:
-    cls: Any = self.find(origin, lambda c: c in _GENERIC_BUILTINS or opaque.is_pydantic(c), "a generic")
-    if cls in _GENERIC_BUILTINS:
+    cls: Any = self.find(origin, lambda c: opaque.is_pydantic(c) or is_subscriptable(c), "a generic")
+    if is_subscriptable(cls):
         return types.GenericAlias(cls, args)
     base = next(b for b in cls.__mro__ if b.__module__ == "pydantic.main" and b.__name__ == "BaseModel")
     if cls.__class_getitem__.__func__ is not base.__class_getitem__.__func__:
@@ -257,8 +274,13 @@ def _exact_type(value: Any) -> Any:
 
 def _enum(self: _Values, name: Any, value: Any) -> Any:
     cls: Any = self.find(name, lambda c: enum.Enum in c.__mro__, "a member")
-    for member in cls._member_map_.values():
+    members = cls._member_map_.values()
+    for member in members:
         if type(member._value_) is type(value) and member._value_ == value:
+            return member
+    written = encode(value).data  # of NaN, and of objects that are equal to themselves alone
+    for member in members:
+        if type(member._value_) is type(value) and encode(member._value_).data == written:
             return member
     if enum.Flag in cls.__mro__ and type(value) is int:
         plain_lookup = type(cls).__call__ is enum.EnumType.__call__
@@ -284,11 +306,11 @@ def _dataclass(self: _Values, name: Any, held: Any) -> Any:
 
 def _pydantic(self: _Values, name: Any, held: Any, given: Any, extra: Any, private: Any) -> Any:
     cls = self.find(name, opaque.is_pydantic, "a pydantic model")
-    given = set(_exact(held, dict) if given is None else _exact(given, list))
+    given = set(exact(held, dict) if given is None else exact(given, list))
     made: Any = object.__new__(cls)
     own = {"__pydantic_fields_set__": given, "__pydantic_extra__": extra, "__pydantic_private__": private}
     for part in (extra, private):
-        _exact(part, dict, type(None))
+        exact(part, dict, type(None))
     return _restored(_restored(made, held), own)
 
 
@@ -305,7 +327,7 @@ def _sub(self: _Values, name: Any, plain: Any, held: Any) -> Any:
 def _exception(self: _Values, name: Any, args: Any, held: Any) -> Any:
     cls = self.find(name, lambda c: BaseException in c.__mro__ and not state.has_hidden(c), "an exception")
     base: Any = state.builtin_exception(cls)
-    made = base.__new__(cls, *_exact(args, tuple))
+    made = base.__new__(cls, *exact(args, tuple))
     if type(made) is not cls:
         raise TypeError(f"it would be a {type(made).__name__}")
     BaseException.args.__set__(made, args)  # type: ignore[attr-defined]
@@ -313,7 +335,7 @@ def _exception(self: _Values, name: Any, args: Any, held: Any) -> Any:
 
 
 def _restored(made: Any, held: Any) -> Any:
-    if not all(type(k) is str for k in _exact(held, dict)):
+    if not all(type(k) is str for k in exact(held, dict)):
         raise TypeError("an attribute whose name is no text")
     try:
         state.restore(made, held)
@@ -325,11 +347,17 @@ def _restored(made: Any, held: Any) -> Any:
 
 
 def _reference(_: _Values, kind: Any, name: Any) -> Reference:
-    return Reference(_exact(kind, str), _exact(name, str, type(None)))
+    return Reference(exact(kind, str), exact(name, str, type(None)))
 
 
 def _pickle(self: _Values, body: Any) -> Any:
-    return opaque.loads(_exact(body, bytes), trusted=self.trusted)
+    return opaque.loads(exact(body, bytes), trusted=self.trusted)
+
+
+def _buffer(self: _Values, *chunks: Any) -> Pieces:
+    if self.source is None:
+        raise damaged("it has chunks of its own, and nobody says where they stand")
+    return Pieces([(exact(c, _Chunk).digest, c.length) for c in chunks], self.source)
 
 
 def _plain(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -338,10 +366,11 @@ def _plain(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _MAKERS: dict[str, Callable[..., Any]] = {
-    "bytearray": _plain(lambda raw: bytearray(_exact(raw, bytes))),
-    "complex": _plain(lambda real, imag: complex(_exact(real, float), _exact(imag, float))),
+    "buffer": _buffer,
+    "bytearray": _plain(lambda raw: bytearray(exact(raw, bytes))),
+    "complex": _plain(lambda real, imag: complex(exact(real, float), exact(imag, float))),
     "dataclass": _dataclass,
-    "date": _plain(lambda text: dt.date.fromisoformat(_exact(text, str))),
+    "date": _plain(lambda text: dt.date.fromisoformat(exact(text, str))),
     "datetime": _plain(functools.partial(_when, dt.datetime)),
     "decimal": _plain(_decimal),
     "defaultdict": _plain(_defaultdict),
@@ -366,7 +395,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "str": _plain(_str),
     "sub": _sub,
     "time": _plain(functools.partial(_when, dt.time)),
-    "timedelta": _plain(lambda d, s, us: dt.timedelta(_exact(d, int), _exact(s, int), _exact(us, int))),
+    "timedelta": _plain(lambda d, s, us: dt.timedelta(exact(d, int), exact(s, int), exact(us, int))),
     "timezone": _plain(_timezone),
     "tuple": _plain(lambda *items: items),
     "type": _type,

@@ -17,20 +17,25 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import opaque, state
+from . import libraries, opaque, state
 from .types import is_found, name_of, qualified_name
 
-__all__ = ["NoDataFormError", "Reference", "form", "reference"]
+__all__ = ["Nested", "NoDataFormError", "Reference", "form", "is_subscriptable", "reference"]
 
 Form = list[Any]
 Former = Callable[[Any, bool], Form]
 
-# Libraries whose values lie in buffers, which are no data yet.
+# Libraries whose values lie in buffers: only those that a room of `libraries` knows have a data form.
 _BUFFERS = frozenset({"PIL", "numpy", "pandas", "polars", "pyarrow"})
 # As arguments these count by their pickle: by type alone, a step would reuse a stale result in silence.
 _BY_CONTENT = _BUFFERS | {
-    "argparse", "array", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "re", "types", "uuid",
+    "argparse", "array", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "re", "scipy", "types", "uuid",
 }  # fmt: skip
+_VALUES = frozenset({  # likewise: single classes of libraries whose others are no data, or are secrets
+    "collections:ChainMap", "collections:UserDict", "collections:UserList", "collections:UserString",
+    "pydantic.networks:_BaseMultiHostUrl", "pydantic.networks:_BaseUrl", "pydantic_core._pydantic_core:MultiHostUrl",
+    "pydantic_core._pydantic_core:Url", "time:struct_time", "torch:Tensor",
+})  # fmt: skip
 
 
 class NoDataFormError(Exception):
@@ -70,7 +75,7 @@ def form(value: Any, refer: bool) -> Form:
 def reference(value: Any, name: str | None = None) -> Form:
     """What stands for an argument that is no data: its type, and the qualified name of a function or a class."""
     cls = type(value)
-    if any(_package(base) in _BY_CONTENT for base in cls.__mro__):
+    if any(_package(base) in _BY_CONTENT or name_of(base) in _VALUES for base in cls.__mro__):
         try:
             return ["pickle", opaque.dumps(value)]
         except Exception:  # an array of locks
@@ -95,6 +100,8 @@ def _text(name: str) -> str:
 def _own_name(value: Any) -> str | None:
     if issubclass(type(value), type):
         return _text(name_of(value))
+    if name_of(type(value)) == "kitaru.references:Ref":
+        return str(value.digest)  # inside of a container: it counts by what it refers to
     if type(value) is types.MethodType:
         value = value.__func__
     if type(value) not in _NAMED:
@@ -158,9 +165,16 @@ def _defaultdict(v: Any, _: bool) -> Form:
 
 
 def _generic_alias(v: Any, _: bool) -> Form:
-    if not is_found(v.__origin__):
-        raise NoDataFormError
+    if v.__unpacked__ or not is_subscriptable(v.__origin__) or not is_found(v.__origin__):
+        raise NoDataFormError  # `*tuple[int]` is not `tuple[int]`
     return ["generic", name_of(v.__origin__), *v.__args__]
+
+
+def is_subscriptable(cls: type) -> bool:
+    """Whether `cls[int]` is a `types.GenericAlias`; of a pydantic class it is a class of its own."""
+    if opaque.is_pydantic(cls):
+        return False
+    return cls is type or any("__class_getitem__" in vars(base) for base in cls.__mro__)
 
 
 def _union(v: Any, _: bool) -> Form:
@@ -236,6 +250,15 @@ class GenericName(NamedTuple):
 _BUILTIN[GenericName] = _simple("generic", lambda v: (v.origin, *v.args))
 
 
+class Nested(NamedTuple):
+    """A form that stands as an item of another form."""
+
+    form: Form
+
+
+_BUILTIN[Nested] = lambda v, _: [*v.form]
+
+
 def _class(v: Any, _: bool) -> Form:
     if opaque.is_pydantic(v) and v.__pydantic_generic_metadata__["args"]:
         name = _named(v, refer=False)
@@ -304,6 +327,8 @@ def _former_of(cls: Any) -> Former:
         return _class
     if enum.Enum in cls.__mro__:
         return _enum
+    if (make := libraries.former(cls, _package(cls))) is not None:
+        return lambda v, _: make(v)
     if any(_package(base) in _BUFFERS for base in cls.__mro__) or state.has_hidden(cls):
         return _none
     if BaseException in cls.__mro__:

@@ -59,8 +59,29 @@ tag            items after it
 `pickle`       bin: a pickle, protocol 5. Loading it runs code.
 =============  ==============================================================================================
 
-Extensions 2 (REF), 3 (RUN) and 4 (CHUNK) are reserved for values that share their parts. No value is nested more
-than 20,000 nodes deep.
+In the place of a buffer (the body of an array, a column, an image) stands a bin of at most 2,048 bytes, or:
+
+=============  ==============================================================================================
+tag            items after it
+=============  ==============================================================================================
+`buffer`       CHUNK, …: 4 MiB each, the last one shorter
+=============  ==============================================================================================
+
+A value that is longer than 2,048 bytes is not stored like this, but in its *shared form*, which says where its parts
+stand (`kitaru.codecs.cutting`), with three more extensions and three more tags:
+
+=============  ==============================================================================================
+extension      payload
+=============  ==============================================================================================
+2, REF         SHA-256 of the node that stands here
+3, RUN         SHA-256 of an array, and how many items, or pairs of a map, its own stand for here
+4, CHUNK       SHA-256 of raw bytes, and their length
+tag            items after it
+`text`         CHUNK, …: the UTF-8 of a long text; `bytes` likewise for long bytes
+`map`          RUN, …: a map of many pairs. The items of an array, tagged or not, may be RUNs, too
+=============  ==============================================================================================
+
+A count or length is big-endian, in as few bytes as it takes. No value is nested more than 20,000 nodes deep.
 """
 
 from __future__ import annotations
@@ -84,6 +105,7 @@ EXACT = (  # with all of these, ormsgpack writes exact builtin types itself and 
     | ormsgpack.OPT_PASSTHROUGH_TUPLE
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
+_LINK_BYTES = range(0x21, 0x29)  # the payload of a RUN or CHUNK: a digest, and a number from 1 byte to 8
 _DOUBLE = struct.Struct(">d")
 _FIXED_EXT = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
 
@@ -103,6 +125,10 @@ class Builder(Protocol):
         """The value of a bin or a float."""
         ...
 
+    def chunk(self, digest: bytes, length: int) -> Any:
+        """The item of a `buffer` that a CHUNK is."""
+        ...
+
 
 def array_head(count: int) -> bytes:
     """The head of an array of `count` items."""
@@ -118,6 +144,14 @@ def map_head(count: int) -> bytes:
     return struct.pack(">BH", 0xDE, count) if count < 1 << 16 else struct.pack(">BI", 0xDF, count)
 
 
+def atom_head(length: int, *, is_text: bool) -> bytes:
+    """The head of a text of `length` bytes, or of so many bytes, from 32 on."""
+    code = 0xD9 if is_text else 0xC4
+    if length < 1 << 8:
+        return bytes((code, length))
+    return struct.pack(">BH", code + 1, length) if length < 1 << 16 else struct.pack(">BI", code + 2, length)
+
+
 @functools.cache
 def tag_item(tag: str) -> ormsgpack.Ext:
     """The first item of a tagged array, for ormsgpack to write."""
@@ -130,6 +164,46 @@ def tag_bytes(tag: str) -> bytes:
     return ormsgpack.packb(tag_item(tag))
 
 
+def ref(digest: bytes) -> bytes:
+    """What stands in the place of the node of that digest."""
+    return b"\xc7\x20\x02" + digest
+
+
+def run(digest: bytes, count: int) -> bytes:
+    """What stands in the place of `count` items."""
+    return _with_number(RUN, digest, count)
+
+
+def chunk(digest: bytes, length: int) -> bytes:
+    """What stands in the place of `length` raw bytes."""
+    return _with_number(CHUNK, digest, length)
+
+
+def _with_number(code: int, digest: bytes, number: int) -> bytes:
+    width = (number.bit_length() + 7) // 8 or 1
+    return bytes((0xC7, len(digest) + width, code)) + digest + number.to_bytes(width, "big")
+
+
+def chunk_item(digest: bytes, length: int) -> ormsgpack.Ext:
+    """A CHUNK, for ormsgpack to write."""
+    return ormsgpack.Ext(CHUNK, chunk(digest, length)[3:])
+
+
+def link(item: bytes) -> tuple[int, bytes, int] | None:
+    """The extension, the digest and the number of a REF (0), RUN or CHUNK; None for any other item.
+
+    Raises `CorruptionError` where one of these is not spelt as such.
+    """
+    if item[:1] != b"\xc7" or len(item) < 3 or item[2] not in (REF, RUN, CHUNK):
+        return None
+    code, number = item[2], item[35:]
+    if len(item) != 3 + item[1] or not (item[1] == 0x20 if code == REF else item[1] in _LINK_BYTES and any(number)):
+        raise damaged("the place of a part is not spelt as it should be")
+    if len(number) > 1 and not number[0]:
+        raise damaged("a count or length is not in its shortest form")
+    return code, item[3:35], int.from_bytes(number, "big")
+
+
 def damaged(why: str, at: int | None = None) -> CorruptionError:
     """The error for bytes that no encoder wrote."""
     where = "" if at is None else f" at byte {at}"
@@ -137,6 +211,13 @@ def damaged(why: str, at: int | None = None) -> CorruptionError:
         f"a recorded value is not what was written: {why}{where}. "
         "Restore the object from a copy, or run the step that made it again"
     )
+
+
+def exact(value: Any, *kinds: type) -> Any:
+    """`value`, which must be of exactly one of these types: what a node says is not believed. Raises `TypeError`."""
+    if all(type(value) is not kind for kind in kinds):
+        raise TypeError(f"{type(value).__name__} where {kinds[0].__name__} was expected")
+    return value
 
 
 class _Open:
@@ -211,14 +292,20 @@ def read(data: bytes, build: Builder) -> Any:
                 continue
             x = _close(stack.pop(), build, start)
         else:
-            tag, at = _extension(data, at, code, start)
-            if not stack or stack[-1].is_map or stack[-1].items or stack[-1].tag is not None:
+            kind, payload, at = _extension(data, at, code, start)
+            if kind == CHUNK:
+                found = link(data[start:at])
+                if found is None or not stack or stack[-1].tag != "buffer":
+                    raise damaged("a chunk stands where none can be", start)
+                x = build.chunk(found[1], found[2])
+            elif not stack or stack[-1].is_map or stack[-1].items or stack[-1].tag is not None:
                 raise damaged("a tag stands where none can be", start)
-            stack[-1].tag = tag
-            stack[-1].left -= 1
-            if stack[-1].left:
-                continue
-            x = _close(stack.pop(), build, start)
+            else:
+                stack[-1].tag = payload
+                stack[-1].left -= 1
+                if stack[-1].left:
+                    continue
+                x = _close(stack.pop(), build, start)
         while stack:
             top = stack[-1]
             top.items.append(x)
@@ -262,7 +349,8 @@ def _count(
     return count, at + width
 
 
-def _extension(data: bytes, at: int, code: int, start: int) -> tuple[str, int]:
+def _extension(data: bytes, at: int, code: int, start: int) -> tuple[int, str, int]:
+    """The type of an extension, the name that a TAG holds, and where it ends."""
     if 0xD4 <= code <= 0xD8:
         count = 1 << (code - 0xD4)
     elif 0xC7 <= code <= 0xC9:
@@ -272,11 +360,14 @@ def _extension(data: bytes, at: int, code: int, start: int) -> tuple[str, int]:
     else:
         raise damaged(f"no item begins with 0x{code:02x}", start)
     kind = _take(data, at, 1)[0]
-    if kind in (REF, RUN, CHUNK):
-        raise damaged(f"it has a part of its own (extension {kind}): written by a newer Kitaru, or damaged", start)
+    payload = _take(data, at + 1, count)
+    if kind == CHUNK:
+        return CHUNK, "", at + 1 + count
+    if kind in (REF, RUN):
+        raise damaged(f"a part of it (extension {kind}) stands elsewhere, and nobody says where", start)
     if kind != TAG:
         raise damaged(f"unknown extension {kind}", start)
     try:
-        return str(_take(data, at + 1, count), "utf-8"), at + 1 + count
+        return TAG, str(payload, "utf-8"), at + 1 + count
     except UnicodeDecodeError:
         raise damaged("a tag is not UTF-8", start) from None

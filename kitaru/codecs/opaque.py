@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import types
-from typing import Any
+from typing import Any, cast
 
 from ..errors import CodeNotFoundError, UnrecordableValueError, UntrustedValueError
 from . import state
@@ -13,7 +13,7 @@ from .node import damaged
 from .places import subscript
 from .types import aliased_modules, name_of
 
-__all__ = ["dumps", "guilty", "is_live", "is_pydantic", "loads"]
+__all__ = ["dumps", "guilty", "is_lazy", "is_live", "is_pydantic", "loads"]
 
 _LIVE_TYPES = (
     types.GeneratorType,
@@ -22,12 +22,15 @@ _LIVE_TYPES = (
     types.FrameType,
     types.TracebackType,
     memoryview,
-    io.IOBase,
+    cast("type", io.IOBase.__base__),  # which all files extend, and which asks no class anything, as an ABC does
 )
+_ATOMS = (int, str, float, bytes, bool, type(None))
 _LIVE_NAMES = frozenset({
-    "_thread:RLock", "_thread:lock", "_asyncio:Future", "_asyncio:Task", "_contextvars:Context", "select:epoll",
-    "socket:socket", "sqlite3:Connection", "sqlite3:Cursor", "ssl:SSLContext", "ssl:SSLSocket", "weakref:ReferenceType",
+    "_thread:RLock", "_thread:lock", "_asyncio:Future", "_asyncio:Task", "_contextvars:Context",
+    "kitaru.references:Ref", "select:epoll", "socket:socket", "sqlite3:Connection", "sqlite3:Cursor", "ssl:SSLContext",
+    "ssl:SSLSocket", "weakref:ReferenceType",
 })  # fmt: skip
+_LAZY_NAMES = frozenset({"polars.lazyframe.frame:LazyFrame", "polars.lazyframe.group_by:LazyGroupBy"})
 _LIVE_BASES = frozenset({"socket:socket", "asyncio.futures:Future", "_asyncio:Future"})
 
 
@@ -49,6 +52,11 @@ def is_live(value: Any) -> bool:
     )
 
 
+def is_lazy(value: Any) -> bool:
+    """Whether `value` is a query that has not run: what it will give may change, so it is nothing to record."""
+    return name_of(type(value)) in _LAZY_NAMES
+
+
 def dumps(value: Any) -> bytes:
     """`value` as a pickle of protocol 5. Raises what pickling it raises."""
     import cloudpickle
@@ -57,6 +65,8 @@ def dumps(value: Any) -> bytes:
         def reducer_override(self, part: Any) -> Any:
             if is_live(part):  # cloudpickle would copy the content of an open file
                 raise UnrecordableValueError(f"{name_of(type(part))} is tied to this process")
+            if _forgets(part):
+                return _with_attributes, (*part.__reduce__(), part.__dict__)
             return super().reducer_override(part)
 
     for module in aliased_modules():  # a script's classes travel by value under `__main__`, and so here
@@ -64,6 +74,23 @@ def dumps(value: Any) -> bytes:
     buffer = io.BytesIO()
     Pickler(buffer, protocol=5).dump(value)
     return buffer.getvalue()
+
+
+def _forgets(part: Any) -> bool:
+    """Whether it is of a subclass of NumPy's array, whose own pickle leaves out what the instance holds beside it."""
+    numpy: Any = sys.modules.get("numpy")
+    cls = type(part)
+    if numpy is None or cls is numpy.ndarray or numpy.ndarray not in cls.__mro__:
+        return False
+    own = cls.__reduce__ is numpy.ndarray.__reduce__ and cls.__reduce_ex__ is numpy.ndarray.__reduce_ex__
+    return own and bool(getattr(part, "__dict__", None))
+
+
+def _with_attributes(make: Any, args: Any, body: Any, attributes: dict[str, Any]) -> Any:
+    made = make(*args)
+    made.__setstate__(body)
+    made.__dict__.update(attributes)
+    return made
 
 
 def loads(data: bytes, *, trusted: bool) -> Any:
@@ -85,8 +112,13 @@ def loads(data: bytes, *, trusted: bool) -> Any:
         raise damaged(f"its pickle cannot be loaded ({type(error).__name__}: {error})") from error
 
 
-def guilty(value: Any, place: str) -> tuple[Any, str]:
-    """The deepest part of `value` that makes it unpicklable, and its place. Bounded: it tries 1,000 parts."""
+def guilty(value: Any, place: str) -> tuple[Any, str] | None:
+    """The deepest part of `value` that makes it unpicklable, and its place. Bounded: it tries 1,000 parts.
+
+    None where it can be pickled.
+    """
+    if not _fails(value):
+        return None
     tries = 1000
     seen = {id(value)}
     while True:
@@ -94,16 +126,23 @@ def guilty(value: Any, place: str) -> tuple[Any, str]:
             tries -= 1
             if tries < 0:
                 return value, place
-            if id(part) in seen or type(part) in (int, str, float, bytes, bool, type(None)):
+            if id(part) in seen or any(type(part) is kind for kind in _ATOMS):  # `in` asks a metaclass
                 continue
             seen.add(id(part))
-            try:
-                dumps(part)
-            except Exception:
+            if _fails(part):
                 value, place = part, place + step
                 break
         else:
             return value, place
+
+
+def _fails(value: Any) -> bool:
+    """Whether it cannot be pickled."""
+    try:
+        dumps(value)
+    except Exception:
+        return True
+    return False
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
@@ -127,4 +166,8 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
             except ValueError:  # not bound yet
                 continue
         return parts
-    return parts + [(f".{name}", part) for name, part in state.of(value).items()]
+    try:
+        held = state.of(value)
+    except Exception:  # its class has no hash
+        held = {}
+    return parts + [(f".{name}", part) for name, part in held.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from .node import array_head, read, tag_bytes
 
@@ -64,11 +64,16 @@ class _Search:
     def leaf(self, value: bytes | float) -> None:
         pass
 
+    def chunk(self, digest: bytes, length: int) -> None:
+        pass
+
 
 class _Json:
     def tagged(self, tag: str, items: list[Any]) -> Any:
         if tag == "pickle" and len(items) == 1 and isinstance(items[0], dict):
             return {"$pickle": {"bytes": len(items[0].get("$bytes", "")) // 2}}
+        if tag == "buffer" and all(isinstance(item, _Chunk) for item in items):
+            return {"$buffer": {"bytes": sum(item.length for item in items), "chunks": [i.digest for i in items]}}
         if tag in ("dict", "odict") and len(items) % 2 == 0:
             items = [list(pair) for pair in zip(items[::2], items[1::2], strict=True)]
         return {f"${tag}": items}
@@ -87,3 +92,11 @@ class _Json:
             return {"$float": "inf" if value > 0 else "-inf"}
         bits = struct.pack(">d", value).hex()
         return {"$float": "nan" if bits == "7ff8000000000000" else f"nan:{bits}"}
+
+    def chunk(self, digest: bytes, length: int) -> Any:
+        return _Chunk(digest.hex(), length)
+
+
+class _Chunk(NamedTuple):
+    digest: str
+    length: int

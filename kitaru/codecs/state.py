@@ -21,6 +21,7 @@ __all__ = [
 
 _HEAP_TYPE = 1 << 9
 _DERIVED = functools.cached_property  # made from the rest when asked for, so no part of the value
+_HASH = "_attrs_cached_hash"  # of attrs' `cache_hash=True`: None until it is asked for, and the hash seed's then
 _NO_STATE = {"__orig_class__"}  # typing leaves it on instances of Generic classes; it counts in no comparison
 _IMMUTABLE_OR_FOREIGN = {
     "args",
@@ -34,6 +35,7 @@ class _Layout(NamedTuple):
     """Where a class's instances keep their attributes."""
 
     slots: dict[str, Any]  # name → member descriptor
+    told: dict[str, Any]  # those that are part of the value
     dict_of: Callable[[Any], dict[str, Any]] | None
     derived: frozenset[str]
 
@@ -132,8 +134,8 @@ def of(value: Any) -> dict[str, Any]:
     cls: Any = type(value)
     layout = _layout(cls)
     held = {}
-    if layout.slots:
-        for name, slot in layout.slots.items():
+    if layout.told:
+        for name, slot in layout.told.items():
             try:
                 held[name] = slot.__get__(value)
             except AttributeError:  # never assigned
@@ -142,6 +144,8 @@ def of(value: Any) -> dict[str, Any]:
         held.update(layout.dict_of(value))
         for name in layout.derived:
             held.pop(name, None)
+    if _HASH in held:
+        held[_HASH] = None
     return held
 
 
@@ -208,13 +212,17 @@ def _members(builtin: type | None) -> dict[str, Any]:
 def _layout(cls: Any) -> _Layout:
     slots: dict[str, Any] = {}
     dict_of = None
-    derived = set(_NO_STATE)
+    derived, cached = set(_NO_STATE), set()
     for base in cls.__mro__:
+        fields = vars(base).get("__attrs_attrs__")
+        known = {_HASH, *(a.name for a in fields)} if isinstance(fields, tuple) else None
         for name, member in vars(base).items():
             if isinstance(member, types.MemberDescriptorType) and base.__flags__ & _HEAP_TYPE:
                 slots.setdefault(name, member)
+                if known is not None and name not in known:
+                    cached.add(name)  # attrs keeps what a cached property gave in a slot, where it makes slots
             elif name == "__dict__" and isinstance(member, types.GetSetDescriptorType):
                 dict_of = dict_of or member.__get__
             elif isinstance(member, _DERIVED):
                 derived.add(name)
-    return _Layout(slots, dict_of, frozenset(derived))
+    return _Layout(slots, {name: slots[name] for name in slots if name not in cached}, dict_of, frozenset(derived))

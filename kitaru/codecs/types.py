@@ -15,13 +15,16 @@ import os
 import sys
 import threading
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import CodeNotFoundError, KitaruError
 
-__all__ = ["alias", "find", "import_script", "is_found", "name_of", "qualified_name"]
+__all__ = ["alias", "find", "import_script", "is_found", "name_of", "qualified_name", "standing_in"]
 
 _MAIN = "__main__"
 _scripts: dict[str, str | None] = {}  # module written as __main__ → real path of its file
+_stand_ins: dict[str, str] = {}  # real path of a script, perhaps of another machine → module that is it here
 _importing = threading.RLock()
 _module_of = type.__dict__["__module__"].__get__  # past any metaclass that overrides them
 _qualname_of = type.__dict__["__qualname__"].__get__
@@ -36,6 +39,32 @@ def alias(module_name: str) -> None:
     """
     file = getattr(sys.modules.get(module_name), "__file__", None)
     _scripts[module_name] = os.path.realpath(file) if isinstance(file, str) else None
+
+
+@contextmanager
+def standing_in(module_name: str, script: str | None) -> Iterator[None]:
+    """Meanwhile the module of this name is the script whose types were recorded as `__main__:X`, wherever that was.
+
+    For a script that was run elsewhere, or in a notebook, and whose code has been imported here as a module.
+    """
+    if module_name == _MAIN:
+        yield
+        return
+    real = os.path.realpath(script) if script is not None else ""
+    own = os.path.realpath(getattr(sys.modules.get(module_name), "__file__", None) or "")
+    aside = {name: file for name, file in _scripts.items() if name == module_name or file in {own, real}}
+    for name in aside:  # of several that are the same script, one has the types
+        del _scripts[name]
+    _scripts[module_name] = own
+    elsewhere = _stand_ins.get(real)
+    _stand_ins[real] = module_name
+    try:
+        yield
+    finally:
+        del _scripts[module_name], _stand_ins[real]
+        _scripts.update(aside)
+        if elsewhere is not None:
+            _stand_ins[real] = elsewhere
 
 
 def aliased_modules() -> list[types.ModuleType]:
@@ -144,7 +173,8 @@ def _candidates(name: str, module_name: str, script: str | None) -> list[types.M
     if script is None:
         return [*mains, *aliased_modules()]
     real = os.path.realpath(script)
-    imported = [sys.modules[m] for m, file in _scripts.items() if file == real and m in sys.modules]
+    here = _stand_ins.get(real)
+    imported = [sys.modules[m] for m, file in _scripts.items() if m in sys.modules and (file == real or m == here)]
     main_file = getattr(main, "__file__", None)
     if imported or (isinstance(main_file, str) and os.path.realpath(main_file) == real):
         return [*imported, *mains]

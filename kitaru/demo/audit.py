@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
-from .. import checkpoint, flow, log, save
+from .. import checkpoint, flow, llm, log, save, wait
 from .licences import CATEGORIES, POLICY, category_of, declared, in_text, is_expression, parts_of
 from .rules import MODEL, ask
 
@@ -154,12 +155,39 @@ def ask_model(question: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+@dataclass
+class Judgement:
+    """What another model is to answer."""
+
+    licence: Literal[
+        "MIT", "BSD-3-Clause", "Apache-2.0", "GPL-3.0", "LGPL-3.0", "MPL-2.0", "PSF-2.0", "ISC", "Unlicense", "unknown"
+    ]
+    confidence: float
+
+
+@checkpoint
+def judge(question: dict[str, Any], model: str) -> dict[str, Any]:
+    """Ask a model of some provider, or the one on this machine, about one package."""
+    lines = [f"The package {question['name']} says:", *question["said"], *(text[:600] for text in question["texts"])]
+    answer: Judgement = llm(
+        "\n".join(lines),
+        model=model,
+        schema=Judgement,
+        instructions="Under which licence is this Python package? Say how sure you are, from 0 to 1.",
+        settings={"max_tokens": 200},
+        retries=2,
+    )
+    sure = min(max(answer.confidence, 0.0), 1.0)
+    return {"licence": answer.licence, "confidence": sure, "reasons": [], "by": model}
+
+
 @checkpoint
 def review_unclear(
     unclear: list[str],
     packages: list[Package],
     verdicts: list[dict[str, Any]],
     texts: dict[str, list[dict[str, str]]],
+    model: str = MODEL,
 ) -> dict[str, dict[str, Any]]:
     """Have the model decide what the rules leave open."""
     about = {p["name"]: p for p in packages}
@@ -176,7 +204,8 @@ def review_unclear(
         }
         for name in unclear
     ]
-    return dict(zip(unclear, [answer.result() for answer in ask_model.map(questions)], strict=True))
+    asked = ask_model.map(questions) if model == MODEL else judge.map(questions, [model] * len(questions))
+    return dict(zip(unclear, [answer.result() for answer in asked], strict=True))
 
 
 # ---------------------------------------------------------------- 7 to 10: what follows
@@ -190,7 +219,7 @@ def check_policy(verdicts: list[dict[str, Any]], reviewed: dict[str, dict[str, A
         name, licence, by = verdict["name"], verdict["licence"], verdict["source"]
         answer = reviewed.get(name)
         if answer is not None and answer["licence"] != "unknown" and answer["confidence"] >= 0.5:
-            licence, by = answer["licence"], f"{MODEL}, {answer['confidence']:.0%} sure"
+            licence, by = answer["licence"], f"{answer.get('by', MODEL)}, {answer['confidence']:.0%} sure"
         category = category_of(licence)
         ruling, asks = POLICY[category]
         rulings[name] = {"licence": licence, "by": by, "category": category, "ruling": ruling, "asks": asks}
@@ -291,15 +320,30 @@ def _cell(text: str) -> str:
 # ---------------------------------------------------------------- the flow
 
 
+def _to_approve(reviewed: dict[str, dict[str, Any]]) -> str:
+    """What a person is asked."""
+    if not reviewed:
+        return "No licence is unclear. Shall the report be written?"
+    said = [f"{name}: {a['licence']} ({a['confidence']:.0%} sure)" for name, a in reviewed.items()]
+    more = f"; and {len(said) - 5} more" if len(said) > 5 else ""
+    return f"The model says on unclear licences: {'; '.join(said[:5])}{more}. May that stand?"
+
+
 @flow
-def audit(limit: int = 20) -> str:
-    """Audit the licences of the first `limit` installed packages; gives the report."""
+def audit(limit: int = 20, approve: bool = False, model: str = MODEL) -> str:
+    """Audit the licences of the first `limit` installed packages; gives the report.
+
+    What is unclear is judged by the built-in rule model, or by another `model`: see `kitaru.llm`.
+    With `approve` it asks whether the model's verdicts on unclear licences may stand, and waits for the answer.
+    """
     packages = collect(limit)
     texts = read_licences([p["name"] for p in packages])
     claims = normalise(packages)
     verdicts = classify(claims, texts)
     unclear = find_unclear(verdicts)
-    reviewed = review_unclear(unclear, packages, verdicts, texts)
+    reviewed = review_unclear(unclear, packages, verdicts, texts, model)
+    if approve and not wait(name="approval", schema=bool, question=_to_approve(reviewed), metadata=reviewed):
+        reviewed = {}  # nobody vouches for them: they stay unknown
     rulings = check_policy(verdicts, reviewed)
     conflicts = find_conflicts(packages, rulings)
     attributions = notices(texts, rulings)

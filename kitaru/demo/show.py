@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from ..stores.base import Store
 
-__all__ = ["Facts", "perform"]
+__all__ = ["Facts", "Resumed", "perform"]
 
 _PATIENCE = 120.0  # seconds for one process; a machine may be slow
 
 
 @dataclass(slots=True)
-class Facts:
-    """What happened.
+class Resumed:
+    """What happened in a show in which one process begins the audit, and a second one ends it.
 
     Attributes
     ----------
@@ -49,8 +49,6 @@ class Facts:
     exec_id: str
     store: str
     limit: int
-    step: int
-    killed_in: str
     packages: int = 0
     first_pid: int = 0
     second_pid: int = 0
@@ -60,6 +58,14 @@ class Facts:
     saved: float = 0.0
     report: str = ""
     problems: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Facts(Resumed):
+    """What happened in the show of a run that is killed in a step."""
+
+    step: int
+    killed_in: str
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain data; the keys are stable."""
@@ -85,7 +91,7 @@ class Facts:
         }
 
 
-def perform(store: Store, limit: int, step: int, tell: Callable[[str, Facts], None]) -> Facts:
+def perform(store: Store, limit: int, step: int, tell: Callable[[str, Facts], None], model: str | None = None) -> Facts:
     """Run the audit in a process, kill that in the body of a step, and resume it in another one.
 
     Parameters
@@ -96,6 +102,8 @@ def perform(store: Store, limit: int, step: int, tell: Callable[[str, Facts], No
         In which of the twelve steps the first process is killed, from 1.
     tell
         Called as things happen: with ``"running"``, ``"killed"``, ``"resumed"``, and the facts as known by then.
+    model
+        Who judges what is unclear, as `kitaru.llm` takes it; the built-in rules when left out.
 
     Raises
     ------
@@ -112,14 +120,14 @@ def perform(store: Store, limit: int, step: int, tell: Callable[[str, Facts], No
         )
     prepare(store)
     exec_id = new_exec_id(audit.name)
-    facts = Facts(exec_id, store.url, limit, step, STEPS[step - 1].name)
+    facts = Facts(exec_id=exec_id, store=store.url, limit=limit, step=step, killed_in=STEPS[step - 1].name)
     client = KitaruClient(store)
-    _run_and_kill(facts, client, tell)
+    _run_and_kill(facts, client, tell, model)
     before = client.executions.get(exec_id)
     tell("killed", facts)
     answer = _resume(facts)
     after = client.executions.get(exec_id)
-    _compare(facts, before, after, answer)
+    _compare(facts, before, after, answer, [s.name for s in STEPS], facts.step - 1)
     tell("resumed", facts)
     return facts
 
@@ -130,8 +138,9 @@ def _environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in taken} | more
 
 
-def _run_and_kill(facts: Facts, client: KitaruClient, tell: Callable[[str, Facts], None]) -> None:
+def _run_and_kill(facts: Facts, client: KitaruClient, tell: Callable[[str, Facts], None], model: str | None) -> None:
     command = [sys.executable, "-m", "kitaru.demo.worker", facts.exec_id, str(facts.limit), str(facts.step)]
+    command += [model] if model else []
     with _process(command, _environment(KITARU_STORE=facts.store)) as first:
         facts.first_pid = first.pid
         tell("running", facts)
@@ -151,10 +160,17 @@ def _run_and_kill(facts: Facts, client: KitaruClient, tell: Callable[[str, Facts
 
 
 @contextmanager
-def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that never outlives this one's interest in it."""
+def _process(
+    command: list[str], environment: Mapping[str, str], *, quiet: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that never outlives this one's interest in it; `quiet`: what it says is not shown."""
     process = subprocess.Popen(  # noqa: S603  # this interpreter, on this package
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=dict(environment)
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
+        text=True,
+        env=dict(environment),
     )
     try:
         yield process
@@ -177,7 +193,7 @@ def _await_start(client: KitaruClient, facts: Facts) -> None:
     facts.problems.append(f"the start of {facts.killed_in} was not recorded within 10 s")
 
 
-def _resume(facts: Facts) -> dict[str, Any]:
+def _resume(facts: Resumed) -> dict[str, Any]:
     """A second process is given nothing but the store and the exec_id, and goes on."""
     command = [sys.executable, "-m", "kitaru", "resume", format_address(facts.store, facts.exec_id), "--json"]
     for more in ([], ["--take-over"]):
@@ -203,13 +219,20 @@ def _steps(execution: Execution) -> list[Checkpoint]:
     return [c for c in execution.checkpoints if c.data.parent is None]
 
 
-def _compare(facts: Facts, before: Execution, after: Execution, answer: Mapping[str, Any]) -> None:
-    """Hold what was promised against the records."""
+def _compare(
+    facts: Resumed,
+    before: Execution,
+    after: Execution,
+    answer: Mapping[str, Any],
+    expected: list[str],
+    finished_before: int,
+) -> None:
+    """Hold what was promised against the records: these steps, of which so many are reused."""
     finished = {c.label: c for c in before.checkpoints if c.status == "completed"}
     now = {c.label: c for c in after.checkpoints}
     top = _steps(after)
     facts.kept = [c.name for c in top if c.label in finished]
-    facts.ran = [c.name for c in top if c.label not in finished]
+    facts.ran = [c.name for c in top if c.label not in finished and c.data.opened is None]  # a wait runs nothing
     facts.inner_kept = sum("/" in label for label in finished)
     facts.saved = sum(c.data.took for c in _steps(before) if c.status == "completed")
     facts.packages = after.checkpoints[0].metadata.get("audited", 0) if top else 0
@@ -218,11 +241,10 @@ def _compare(facts: Facts, before: Execution, after: Execution, answer: Mapping[
         wrong.append(f"{facts.exec_id} is {after.status.value}, not completed")
         return
     facts.report = next((a.to_json() for a in after.artifacts if a.name == "report"), "")
-    expected = [step.name for step in STEPS]
     if [c.name for c in top] != expected:
         wrong.append(f"the flow made {len(top)} calls, not {len(expected)}")
-    if facts.kept != expected[: facts.step - 1]:
-        wrong.append(f"{len(facts.kept)} steps were reused, not {facts.step - 1}")
+    if facts.kept != expected[:finished_before]:
+        wrong.append(f"{len(facts.kept)} steps were reused, not {finished_before}")
     for label, old in finished.items():
         new = now.get(label)
         if new is None or (new.data.attempts, new.data.ended) != (old.data.attempts, old.data.ended):

@@ -1,7 +1,8 @@
 """The process that is killed: it runs the audit, says when a certain step has begun, and never ends that step.
 
-``python -m kitaru.demo.worker EXEC_ID LIMIT STEP`` with the store in ``KITARU_STORE``. The step's body is held at its
-beginning, so that there is no doubt which step was in flight when the SIGKILL came.
+``python -m kitaru.demo.worker EXEC_ID LIMIT STEP [MODEL]`` with the store in ``KITARU_STORE``. The step's body is held
+at its beginning, so that there is no doubt which step was in flight when the SIGKILL came. With ``approve`` in the
+place of STEP it is a plain script that asks for the result, and ends with 3 where the flow waits.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from ..steps import Step
 from .audit import STEPS, audit
+from .rules import MODEL
 
 __all__ = ["hold"]
 
@@ -31,6 +33,11 @@ def hold(step: Step[..., Any], line: str) -> None:
 
 
 if __name__ == "__main__":
-    exec_id, limit, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    exec_id, limit = sys.argv[1], int(sys.argv[2])
+    model = sys.argv[4] if len(sys.argv) > 4 else MODEL
+    if sys.argv[3] == "approve":
+        audit.options(exec_id=exec_id).run(limit, approve=True, model=model).get()
+        sys.exit()
+    number = int(sys.argv[3])
     hold(STEPS[number - 1], f"in step {number}")
-    audit.options(exec_id=exec_id).run(limit)
+    audit.options(exec_id=exec_id).run(limit, model=model)

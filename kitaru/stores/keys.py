@@ -53,7 +53,12 @@ def check_range(start: int | None, end: int | None) -> None:
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\\\\]")  # XML, UTF-8 or a path cannot
 
 
+_USUAL = re.compile("(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
 def _objection(key: str) -> str | None:
+    if len(key) <= _MAX_PART and _USUAL.fullmatch(key):  # nearly always
+        return None
     if not key:
         return "it is empty"
     unfit = _UNFIT.search(key)

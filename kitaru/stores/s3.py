@@ -318,7 +318,9 @@ class S3Store:
         name = type(error).__name__
         where = self._where(key)
         if name in _CREDENTIAL_ERRORS:
-            raise StorePermissionError(f"No credentials for {where}: {error} {self._credentials_advice()}") from error
+            raise StorePermissionError(
+                f"No credentials for {where}: {str(error).rstrip('.')}. {self._credentials_advice()}"
+            ) from error
         if name in {"ParamValidationError", "InvalidRegionError", "InvalidConfigError", "ConfigParseError"}:
             raise UsageError(f"boto3 cannot ask for {where}: {error}") from error
         if isinstance(error, BotoCoreError):

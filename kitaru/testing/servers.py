@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -243,6 +244,10 @@ class ProxyFault(Enum):
 
     LOSE_REQUEST = "the server never sees it; the connection closes"
     LOSE_RESPONSE = "the server carries it out; the connection closes without an answer"
+    RESET = "the server carries it out; the connection is reset before the answer"
+    CUT_REQUEST = "the connection breaks in the middle of the request: the server sees half of it, and drops that"
+    CUT_RESPONSE = "the server carries it out; the connection breaks in the middle of the answer's body"
+    ERROR = "500 InternalError, not carried out"
     SLOW_DOWN = "503 SlowDown, not carried out"
     CONFLICT = "409 ConditionalRequestConflict, not carried out"
     EXPIRED = "400 ExpiredToken, not carried out"
@@ -250,6 +255,7 @@ class ProxyFault(Enum):
 
 
 _ANSWERS = {
+    ProxyFault.ERROR: (500, "InternalError"),
     ProxyFault.SLOW_DOWN: (503, "SlowDown"),
     ProxyFault.CONFLICT: (409, "ConditionalRequestConflict"),
     ProxyFault.EXPIRED: (400, "ExpiredToken"),
@@ -343,6 +349,10 @@ class FaultProxy:
                 if fault is ProxyFault.LOSE_REQUEST:
                     self.close_connection = True
                     return
+                if fault is ProxyFault.CUT_REQUEST:
+                    self._send_half(body)
+                    self.close_connection = True
+                    return
                 connection = HTTPConnection(host, timeout=60)
                 try:
                     # The Host header stays the proxy's own: the signature covers it.
@@ -352,16 +362,27 @@ class FaultProxy:
                     content = answer.read()
                     if proxy.delay:
                         time.sleep(proxy.delay)
-                    if fault is ProxyFault.LOSE_RESPONSE:
+                    if fault in {ProxyFault.LOSE_RESPONSE, ProxyFault.RESET}:
+                        if fault is ProxyFault.RESET:  # closed with nothing sent and no time to linger: a TCP reset
+                            linger = struct.pack("ii", 1, 0)
+                            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                         self.close_connection = True
                         return
-                    self._answer(answer.status, answer.getheaders(), content)
+                    self._answer(answer.status, answer.getheaders(), content, cut=fault is ProxyFault.CUT_RESPONSE)
                 finally:
                     connection.close()
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass  # noqa: N815  # http.server's names
 
-            def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+            def _send_half(self, body: bytes) -> None:
+                name, _, port = host.partition(":")
+                with socket.create_connection((name, int(port)), timeout=10) as upstream:
+                    upstream.sendall(f"{self.requestline}\r\n{self.headers}".encode("latin-1"))
+                    upstream.sendall(body[: len(body) // 2])
+
+            def _answer(
+                self, status: int, headers: list[tuple[str, str]], content: bytes, *, cut: bool = False
+            ) -> None:
                 self.send_response_only(status)
                 length = str(len(content))
                 for name, value in headers:
@@ -371,6 +392,9 @@ class FaultProxy:
                         self.send_header(name, value)
                 self.send_header("Content-Length", length)
                 self.end_headers()
+                if cut:
+                    content = content[: len(content) // 2]
+                    self.close_connection = True
                 if self.command != "HEAD":
                     self.wfile.write(content)
 

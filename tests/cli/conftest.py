@@ -64,8 +64,8 @@ def here(tmp_path, monkeypatch):
 def kitaru(here):
     """The command line in this process: `kitaru("show", "last")`."""
 
-    def run(*args):
-        result = CliRunner().invoke(app, list(args), prog_name="kitaru")
+    def run(*args, stdin=None):
+        result = CliRunner().invoke(app, list(args), input=stdin, prog_name="kitaru")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         out = result.stdout_bytes.decode(errors="replace").replace("\r\n", "\n")

@@ -8,9 +8,12 @@ import sys
 
 import pytest
 
+from kitaru import Session
 from kitaru.cli import moving
 from kitaru.client import KitaruClient
 from kitaru.stores import LocalStore
+
+from ..large import noise
 
 pytestmark = pytest.mark.process
 
@@ -83,7 +86,27 @@ def test_retry_runs_what_failed_and_nothing_else(kitaru, here, failed):
     assert (said.document["status"], said.document["tally"]["reused"]) == ("completed", 2)
     refused = kitaru("retry", "audit-7")
     assert (refused.code, refused.out) == (2, "")
-    assert "is completed, not failed: resume it instead" in refused.err
+    assert "is completed, not failed: nothing is left to run" in refused.err
+
+
+def test_what_was_run_by_hand_is_not_resumed_and_the_way_on_is_named(kitaru, here):
+    session = Session(exec_id="tour", store=LocalStore(here / ".kitaru"))
+    session.step("s", {}).succeed({"x": 1})
+    refused = kitaru("resume", "tour", "--take-over")  # also while it runs
+    session.close()
+    for said in (refused, kitaru("resume", "tour"), kitaru("retry", "tour")):
+        assert (said.code, said.out) == (2, "")
+        assert "tour was run by hand" in said.err
+        assert "%kitaru open tour" in said.err
+        assert "--code" not in said.err
+
+
+def test_a_copy_says_what_it_wrote_and_what_had_been_there(kitaru, here):
+    session = Session(exec_id="tour", store=LocalStore(here / ".kitaru"))
+    session.step("s", {}).succeed({"x": noise(100_000)})
+    session.close()
+    assert "segments and 1 blob copied" in kitaru("cp", "tour", "there").out
+    assert "0 segments and 0 blobs copied, 0 bytes; 4 objects of it had been there" in kitaru("cp", "tour", "there").out
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
@@ -103,6 +126,8 @@ def test_tab_offers_executions_steps_and_saved_names(kitaru, failed, tab):
     assert "audit-7:classify#2" in tab("zsh", "kitaru", "show", "audit-7:cl")
     assert "audit, failed" in tab("zsh", "kitaru", "log", "")
     assert "retry" in tab("bash", "kitaru", "re")
+    assert tab("bash", "kitaru", "runs", "--flow", "a") == ["audit"]
+    assert "--since" in tab("bash", "kitaru", "runs", "--")
     kitaru("cp", "last", "elsewhere")
     assert tab("bash", "kitaru", "--store", "elsewhere", "show", "au") == ["audit-7"]
 

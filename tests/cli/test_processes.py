@@ -37,7 +37,7 @@ def test_a_script_that_fails_prints_the_commands_that_help(here, failed):
     again = typed(command, here)
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.splitlines()[-3:] == [said, look, resume]
-    assert "engine.py" not in again.stderr
+    assert "attempts.py" not in again.stderr
     (here / "mended").touch()
     done = typed(command, here)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from kitaru import checkpoint, flow, log, save
 
+from ..large import noise
+
 sink: dict[str, Callable[[str], int]] = {}
 """Where the bodies tell what they do: the campaign puts its `say` here."""
 
@@ -62,9 +64,9 @@ def fragile(n: int) -> dict:
 
 
 @checkpoint
-def weigh(text: str) -> dict:
+def weigh(data: bytes) -> dict:
     say("begin weigh ")
-    return drawn(size=len(text))
+    return drawn(size=len(data))
 
 
 @checkpoint
@@ -77,7 +79,7 @@ def inner(of: int, n: int) -> dict:
 def outer(of: int) -> dict:
     say(f"begin outer {of}")
     ids = [told(f"inner {of}.{n}", inner(of, n))["id"] for n in range(2)]
-    return drawn(inner=ids, large=f"{of}" * 40_000)
+    return drawn(inner=ids, large=noise(80_000, of))
 
 
 @checkpoint
@@ -92,7 +94,7 @@ def flaky() -> dict:
     """Its first try in the whole of an execution fails, after it has saved and logged."""
     first = say("begin flaky ") == 1
     output = drawn()
-    save("draft", {**output, "text": "d" * 40_000})
+    save("draft", {**output, "data": noise(70_000)})
     log(tokens=1)
     if first:
         say("failed flaky ")
@@ -119,7 +121,7 @@ async def audit(turns: int) -> dict:
     except ValueError as e:
         refused = str(e)
         say("got fragile ")
-    weighed = told("weigh ", weigh("w" * 45_000))
+    weighed = told("weigh ", weigh(noise(75_000, "w")))
     futures = outer.map(range(2))
     fetched = await asyncio.gather(*[fetch(n) for n in range(3)])
     for n, f in enumerate(fetched):

@@ -11,6 +11,8 @@ from kitaru.client import Execution, KitaruClient
 from kitaru.errors import NotFoundError
 from kitaru.stores.base import Entry, Store
 
+from ..large import noise
+
 TURNS = 2
 ASKED = {"turn": "n", "outer": "of", "fetch": "n"}
 FLOW = {f"turn {n}" for n in range(TURNS)} | {f"outer {n}" for n in range(2)} | {f"fetch {n}" for n in range(3)}
@@ -94,7 +96,7 @@ def check_notes(execution: Execution, found: dict[str, Any], done: dict[str, Any
     if "flaky " in found:
         assert found["flaky "].metadata in ({}, {"tokens": 1})
     if "flaky " in done:
-        assert saved["flaky#1", "draft"] == {"id": done["flaky "], "text": "d" * 40_000}
+        assert saved["flaky#1", "draft"] == {"id": done["flaky "], "data": noise(70_000)}
         assert found["flaky "].metadata == {"tokens": 1}
 
 
@@ -131,5 +133,5 @@ def check_result(result: dict[str, Any], seen: Seen) -> None:
     assert [f["id"] for f in rest[:3]] == [done[f"fetch {n}"] for n in range(3)]
     assert [o["id"] for o in rest[3:5]] == [done[f"outer {n}"] for n in range(2)]
     assert [o["inner"] for o in rest[3:5]] == [[done[f"inner {o}.{n}"] for n in range(2)] for o in range(2)]
-    assert rest[5:] == [{"id": done["weigh "], "size": 45_000}, {"id": done["flaky "]}]
+    assert rest[5:] == [{"id": done["weigh "], "size": 75_000}, {"id": done["flaky "]}]
     assert result["id"] == done["report "]

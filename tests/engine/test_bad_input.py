@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from kitaru import KitaruClient, KitaruWarning, checkpoint, flow
-from kitaru.engine import INLINE
+from kitaru import KitaruClient, KitaruWarning, checkpoint, codecs, flow
+from kitaru.artifacts import INLINE
+from kitaru.blobs import BLOB_FROM
+from kitaru.codecs.buffers import CHUNK
 from kitaru.errors import CodeNotFoundError, NotFoundError, UnrecordableValueError
+
+from ..large import noise
 
 
 @dataclass
@@ -248,24 +252,43 @@ def test_text_that_is_no_unicode_goes_all_the_way(store, client):
 # ---------------------------------------------------------------- large ones
 
 
-@pytest.mark.parametrize("size", [INLINE - 3, INLINE - 2, INLINE - 1, INLINE, INLINE + 1])
-def test_values_around_the_inline_boundary_come_back(store, client, size):
+@pytest.mark.parametrize("size", [BLOB_FROM - 3, BLOB_FROM - 1, BLOB_FROM, BLOB_FROM + 1, CHUNK, CHUNK + 1])
+def test_values_around_the_boundary_of_blobs_come_back(store, client, size):
     @checkpoint
     def make(size):
-        return bytes(size)
+        return noise(size)
 
     @flow
     def body(size):
         return make(size)
 
-    assert body.options(exec_id="x").run(size).get() == bytes(size)
+    assert body.options(exec_id="x").run(size).get() == noise(size)
     artifact = client.artifacts.get("x:make")
-    assert artifact.load() == bytes(size)
-    assert len(list(store.list("blobs/"))) == (artifact.size > INLINE)
+    assert artifact.load() == noise(size)
+    assert sorted(e.size for e in store.list("blobs/")) == ([min(size, CHUNK)] if size > BLOB_FROM else [])
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_many_small_parts_travel_in_the_record_up_to_a_bound_and_are_one_blob_beyond_it(store, client, more):
+    rows = [noise(50_000, n) for n in range(6)]
+    _, parts = codecs.cut(codecs.encode(rows).data)
+    rows[0] = rows[0][: INLINE + more - sum(len(part) for _, part in parts)]
+
+    @checkpoint
+    def make():
+        return rows
+
+    @flow
+    def body():
+        return len(make())
+
+    body.options(exec_id="x").run()
+    assert client.artifacts.get("x:make").load() == rows
+    assert len(list(store.list("blobs/"))) == (more > 0)
 
 
 def test_ten_megabytes_go_to_a_blob_and_come_back(store, client, ran):
-    text = b"0123456789abcdef" * (10 << 16)
+    text = noise(10 << 20)
 
     @checkpoint
     def make():
@@ -289,7 +312,7 @@ def test_ten_megabytes_go_to_a_blob_and_come_back(store, client, ran):
     assert body.options(exec_id="x").run().get() == 10 << 20
     assert ran.counts == {"make": 1, "use": 1, "body": 2}
     assert client.artifacts.get("x:make").load() == text
-    assert len(list(store.list("blobs/"))) == 1
+    assert sorted(e.size for e in store.list("blobs/")) == [2 << 20, 4 << 20, 4 << 20], "chunks of 4 MiB"
     assert sum(e.size for e in store.list("executions/")) < 100_000
 
 
@@ -300,7 +323,7 @@ def test_a_large_flow_input_comes_back_on_resume(store, client, ran):
             raise ValueError("x")
         return len(data)
 
-    body.options(exec_id="x", raises=False).run("x" * (1 << 20))
+    body.options(exec_id="x", raises=False).run(noise(1 << 20))
     assert client.executions.resume("x").get() == 1 << 20
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 
 import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow, log
-from kitaru.catalog import rows
-from kitaru.client import ExecutionStatus
+from kitaru.catalog import put_status, rows
+from kitaru.client import FAILED, ExecutionStatus
 from kitaru.errors import AmbiguousNameError, InvalidNameError, NotFoundError, UntrustedValueError, UsageError
 from kitaru.executions import read_execution
 from kitaru.stores.memory import MemoryStore
@@ -67,8 +68,40 @@ def test_list_is_newest_first_and_can_be_narrowed(some, client):
     assert [s.exec_id for s in runs.list(status=ExecutionStatus.COMPLETED, limit=1)] == ["other-1"]
     assert runs.list(limit=0) == []
     assert runs.list(flow="nobody") == []
-    with pytest.raises(ValueError, match="nothing"):
+    assert [s.exec_id for s in runs.list(flow="aud*")] == ["audit-2", "audit-1"]
+    assert [s.exec_id for s in runs.list(status=FAILED)] == ["audit-2"]
+    assert [s.exec_id for s in runs.list(status=["completed", ExecutionStatus.RUNNING])] == ["other-1", "audit-1"]
+    assert runs.list(status=[]) == []
+    with pytest.raises(UsageError, match="'nothing' is not a valid ExecutionStatus: there are pending, running"):
         runs.list(status="nothing")
+
+
+def test_list_since(some, client):
+    runs = client.executions
+    begun = runs.get("audit-2").data.begun.at
+    at = dt.datetime.fromtimestamp(begun, dt.UTC).replace(microsecond=0)
+    assert len(runs.list(since=at)) == len(runs.list(since=at.isoformat())) == 3
+    assert len(runs.list(since="1h")) == len(runs.list(since=dt.timedelta(hours=1))) == 3
+    assert runs.list(since=at + dt.timedelta(days=1)) == []
+    with pytest.raises(UsageError, match="'soon' says no moment"):
+        runs.list(since="soon")
+
+
+def test_nothing_older_than_since_is_opened(faulty):
+    for n in range(5):
+        put_status(faulty, f"old-{n}", "audit", "running", begun=1000.0 + n, at=1000.0, n=1)
+    faulty.log.clear()
+    assert KitaruClient(faulty).executions.list(since="1h") == []
+    assert {o.method for o in faulty.log} == {"list"}, "one that is said to be running would be opened"
+
+
+def test_a_catalog_that_holds_what_no_version_wrote_is_no_reason_to_fail(some, client):
+    put_status(some, "nobody", "audit", "dancing", begun=time.time(), at=0.0, n=1)
+    put_status(some, "audit-1", "audit", "dancing", begun=time.time(), at=0.0, n=1)
+    assert [(s.exec_id, s.status.value) for s in client.executions.list(flow="audit", limit=1)] == [
+        ("audit-1", "completed")
+    ]
+    assert client.executions.get("last-failed").exec_id == "audit-2"
 
 
 def test_latest(some, client):
@@ -123,7 +156,7 @@ def test_a_bare_word_is_a_step_of_the_last_execution_first(some, client):
 
 
 def test_retry_is_for_what_failed(some, client):
-    with pytest.raises(UsageError, match="audit-1 is completed, not failed: resume it instead"):
+    with pytest.raises(UsageError, match="audit-1 is completed, not failed: nothing is left to run"):
         client.executions.retry("audit-1")
     with pytest.raises(ValueError, match="unlucky"):
         client.executions.retry("audit-2")
@@ -202,7 +235,7 @@ def test_what_a_dead_owner_was_at_shows_as_interrupted(connected):
     with pytest.raises(SimulatedCrash):
         doomed.options(exec_id="x").run()
     read = KitaruClient(store.inner).executions.get("x")
-    told = read_execution("x", read._reading.segments)
+    told = read_execution("x", read.reading.segments)
     assert {c.status for c in told.checkpoints} == {"running"}, "its journal does not know"
     assert read.status is ExecutionStatus.INTERRUPTED
     assert {c.status for c in read.checkpoints} == {"interrupted"}

@@ -82,7 +82,7 @@ def test_a_recorded_failure_has_type_message_traceback_and_causes(store, client)
         assert failure.type == f"{__name__}:QuotaError"
         assert failure.message == "api has 0 left"
         assert "raise QuotaError" in failure.traceback
-        assert "engine.py" not in failure.traceback.partition("QuotaError:")[0].replace("tests/engine", "")
+        assert "attempts.py" not in failure.traceback.partition("QuotaError:")[0].replace("tests/engine", "")
         assert (failure.cause.type, failure.cause.message) == ("builtins:KeyError", "'missing'")
     assert seen.failed_at == "classify#1"
 
@@ -305,7 +305,8 @@ def test_a_task_groups_exception_group(store, ran):
 
     with pytest.raises(ExceptionGroup) as e:
         body.options(exec_id="x").run()
-    assert sorted(str(x) for x in e.value.exceptions) == ["no 1", "no 2"]
+    # The first failure cancels the others, unless they have failed by then.
+    assert {str(x) for x in e.value.exceptions} in ({"no 1"}, {"no 2"}, {"no 1", "no 2"})
     failure = KitaruClient().executions.get("x").failure
     assert failure.type == "builtins:ExceptionGroup"
     assert sorted(f.message for f in failure.group) == ["no 1", "no 2"]

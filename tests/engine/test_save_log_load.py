@@ -7,6 +7,8 @@ import pytest
 from kitaru import KitaruClient, checkpoint, flow, load, log, save
 from kitaru.errors import InvalidNameError, NotFoundError, UnrecordableValueError
 
+from ..large import noise
+
 
 def test_outside_of_a_flow_they_do_nothing(store):
     save("x", 1)
@@ -164,9 +166,9 @@ def test_metadata_that_is_no_plain_data_is_logged_by_its_preview(store, client):
 def test_large_values_are_saved_as_blobs(store):
     @flow
     def body():
-        save("big", b"x" * 100_000)
-        save("big", b"x" * 100_000)
+        save("big", noise(100_000))
+        save("big", noise(100_000))
 
     exec_id = body.run().exec_id
-    assert load(exec_id, "big") == b"x" * 100_000
+    assert load(exec_id, "big") == noise(100_000)
     assert len(list(store.list("blobs/"))) == 1

@@ -124,7 +124,7 @@ def test_a_script_that_moved_is_said_with_code(run_script, project, tmp_path):
     lost = run_script("go_on.py")
     assert "the code of the flow audit is not to be found here; looked at: its script" in lost.err
     assert "(no such file here)" in lost.err
-    assert "kitaru resume EXEC --code PATH" in lost.err
+    assert "Say where it is: --code PATH or --code module:flow" in lost.err
     done = run_script("go_on.py", "moved.py")
     assert done.out.startswith("kitaru: audit found in --code moved.py\n"), done.err
 

@@ -11,6 +11,7 @@ import pytest
 
 from kitaru import checkpoint, flow
 from kitaru.errors import UsageError
+from kitaru.stores.memory import MemoryStore
 
 
 @checkpoint
@@ -132,6 +133,100 @@ def test_max_workers_bounds_how_many_run_at_once(store):
     assert most == [1]
 
 
+class Stuck:
+    """A store whose journal takes nothing from the moment that `stick` is called until `gate` is open."""
+
+    def __init__(self, inner):
+        self.inner, self.gate, self.url = inner, threading.Event(), inner.url
+        self.gate.set()
+
+    def stick(self):
+        self.gate.clear()
+
+    def put_if_absent(self, key, data):
+        if "/journal/" in key:
+            assert self.gate.wait(20)
+        return self.inner.put_if_absent(key, data)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_no_body_waits_until_the_record_of_another_is_durable(connected, ran):
+    stuck = connected(Stuck(MemoryStore()))
+    both = threading.Event()
+
+    @checkpoint
+    def work(n):
+        ran(n)
+        if n == 2:
+            both.set()
+        return n
+
+    @flow
+    def body():
+        stuck.stick()
+        first, second = work.map([1, 2])
+        assert both.wait(20)
+        early = first.done(), second.done()
+        stuck.gate.set()
+        return early, first.result(), second.result()
+
+    assert body.options(max_workers=1).run().get() == ((False, False), 1, 2), "a future tells of what is durable alone"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_bodies_run_ahead_of_a_stuck_store_by_one_each(connected, ran, workers):
+    stuck = connected(Stuck(MemoryStore()))
+
+    @checkpoint
+    def work(n):
+        ran(n)
+        return n
+
+    @flow
+    def body():
+        stuck.stick()
+        futures = work.map(range(5 * workers))
+        while len(ran.names) < 2 * workers:
+            pass
+        time.sleep(0.05)  # in which nothing happens
+        ahead = len(ran.names)
+        stuck.gate.set()
+        return ahead, [f.result() for f in futures]
+
+    assert body.options(max_workers=workers).run().get() == (2 * workers, list(range(5 * workers)))
+
+
+def test_what_is_called_when_a_future_is_done_may_wait_for_another(store):
+    @checkpoint
+    def work(n):
+        return n
+
+    @flow
+    def body():
+        seen, told = [], threading.Event()
+        gate = threading.Event()
+
+        @checkpoint(ignore=["gate"])
+        def second(gate):
+            assert gate.wait(20)
+            return 2
+
+        later = second.submit(gate)
+
+        def look(first):
+            gate.set()
+            seen.append((first.result(), later.result(timeout=20)))
+            told.set()
+
+        work.submit(1).add_done_callback(look)
+        assert told.wait(20)
+        return seen
+
+    assert body.options(max_workers=2).run().get() == [(1, 2)]
+
+
 def test_an_async_step_submitted_from_a_sync_and_from_an_async_flow(store):
     @flow
     def plain():
@@ -237,7 +332,7 @@ def test_what_still_runs_when_the_flow_was_left_is_not_recorded(store, ran, clie
     gate.set()
     with pytest.raises(BaseException, match="not recorded"):
         over[0].result(timeout=20)
-    records = client.executions.get("x")._reading.records
+    records = client.executions.get("x").reading.records
     assert records[-1].kind == "release"
     assert body.options(exec_id="x", inputs="recorded").run().get() == 2
 

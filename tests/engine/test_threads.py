@@ -121,7 +121,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @checkpoint
 def slow(i: int) -> int:
-    print("begun", flush=True)
+    print("begun\\n", end="", flush=True)  # in one piece: there are two threads
     time.sleep(600)
     return i
 

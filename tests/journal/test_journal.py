@@ -15,7 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kitaru import checkpoint, codecs, flow
+from kitaru import checkpoint, flow
+from kitaru.blobs import blob_key
 from kitaru.client import KitaruClient
 from kitaru.errors import (
     ExecutionFencedError,
@@ -35,6 +36,7 @@ from kitaru.stores import LocalStore, MemoryStore, S3Store
 from kitaru.testing.clock import ManualClock
 from kitaru.testing.faults import Fault, FaultyStore, Late, fault_at
 
+from ..large import noise
 from .scene import EXEC, SlowStore, check, journal_on, let_go, note, notes, own
 
 PATIENCE = 20.0
@@ -262,28 +264,23 @@ def small(x):
 
 @checkpoint
 def large(x):
-    return str(x) * 50_000  # beyond what travels in a record
+    return noise(100_000, x)  # beyond what travels in a record
 
 
 @checkpoint
-def measured(text):
-    return len(text)
+def measured(data):
+    return len(data)
 
 
 @flow
 def mixed(n):
     total = 0
     for i in range(n):
-        total += small(i) + len(large(i)) + 0 * measured(f"{i}" * 60_000)
+        total += small(i) + len(large(i)) + 0 * measured(noise(90_000, i))
     return total
 
 
-def blob_of(value):
-    digest = hashlib.sha256(codecs.encode(value, place="here").data).hexdigest()
-    return f"blobs/{digest[:2]}/{digest}"
-
-
-OUTPUTS = {blob_of(str(i) * 50_000) for i in range(3)}
+OUTPUTS = {blob_key(hashlib.sha256(noise(100_000, i)).digest()) for i in range(3)}
 
 KINDS = {
     "segment": lambda op: "/journal/" in op.key and op.method == "put_if_absent",
@@ -318,6 +315,9 @@ def test_no_kind_of_write_minds_a_lost_or_late_answer_or_a_conflict(kind, fault,
     @flow
     def reported(n):
         expect(lambda: any(op.key.startswith("catalog/") for op in store.log))  # else it is over before it is listed
+        if kind == "heartbeat":
+            clock.advance(21)
+            expect(lambda: any(KINDS[kind](op) for op in store.log))
         return mixed.function(n)
 
     store.plan = plan
@@ -326,7 +326,7 @@ def test_no_kind_of_write_minds_a_lost_or_late_answer_or_a_conflict(kind, fault,
     store.plan = lambda op: None
     store.deliver_late()
     assert met
-    assert handle.get() == 6 + 3 * 50_000
+    assert handle.get() == 6 + 3 * 100_000
     check(store)
     execution = KitaruClient(store.inner).executions.get(EXEC)
     assert execution.status.value == "completed"
@@ -416,7 +416,7 @@ def test_no_kind_of_conditional_write_minds_a_conflict(monkeypatch):
     store = S3Store("bucket", client=client)
     ran = Flow(mixed.function, Options(exec_id=EXEC, store=store))
     handle = ran.run(3)
-    assert handle.get() == 6 + 3 * 50_000
+    assert handle.get() == 6 + 3 * 100_000
     kinds = {key.split("/")[0] if "executions" not in key else key.split("/")[2] for key in client.met}
     assert kinds == {"kitaru.json", "probe", "blobs", "journal", "packs"}
     check(store)
@@ -603,8 +603,44 @@ def test_a_failed_pack_is_no_failure_and_the_next_claim_makes_good():
     store.plan = lambda op: None
     second = own(store)
     second.journal.write_pack()
-    assert read_journal(store, EXEC).packed == 73
+    assert packs_of(store) == ["0000000001-0000000073"]
     let_go(second)
+
+
+def packs_of(store):
+    return [entry.key.rpartition("/")[2] for entry in store.list(f"executions/{EXEC}/packs/")]
+
+
+def gets_of(store):
+    before = store.count("get")
+    reading = read_journal(store, EXEC)
+    return reading.n, store.count("get") - before
+
+
+def test_a_short_journal_is_one_object_to_read_after_each_owner_that_let_go():
+    store = FaultyStore(MemoryStore())
+    for turn in range(1, 4):
+        claimed = own(store)
+        claimed.journal.wait(claimed.journal.add(note(turn)))
+        let_go(claimed)
+        claimed.journal.write_last_pack(ended=False)
+        assert gets_of(store) == (3 * turn, 1)
+    assert packs_of(store) == [f"0000000001-{n:010d}" for n in (3, 6, 9)]
+
+
+def test_a_long_journal_is_not_packed_anew_and_its_end_is_packed_where_nothing_more_comes(monkeypatch):
+    monkeypatch.setattr("kitaru.reading._SHORT", 100)
+    store = FaultyStore(MemoryStore())
+    packs = []
+    for ended in (False, False, True):
+        claimed = own(store)
+        claimed.journal.wait(claimed.journal.add(note(1)))
+        let_go(claimed)
+        claimed.journal.write_last_pack(ended=ended)
+        packs.append(len(packs_of(store)))
+    assert packs == [1, 1, 2]
+    assert packs_of(store) == ["0000000001-0000000003", "0000000004-0000000009"]
+    assert gets_of(store) == (9, 2)
 
 
 def test_packs_lose_no_segment_that_is_written_meanwhile():
@@ -623,8 +659,9 @@ def test_packs_lose_no_segment_that_is_written_meanwhile():
     over.set()
     packer.join(PATIENCE)
     journal.write_pack(1)
-    reading = read_journal(store, EXEC)
-    assert (reading.n, reading.packed) == (500, 500)
+    assert read_journal(store, EXEC).n == 500
+    inside = [(int(first), int(last)) for first, last in (name.split("-") for name in packs_of(store))]
+    assert [n for first, last in inside for n in range(first, last + 1)] == [*range(1, 501)]
 
 
 def test_a_folder_that_is_full_says_so_and_keeps_what_it_has(tmp_path, monkeypatch):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
+import nbformat
 import pytest
 from IPython.core import async_helpers
 from IPython.core.displaypub import CapturingDisplayPublisher
@@ -96,3 +100,24 @@ def cells(bare_shell, capsys, store):
     """Cells in a shell with the extension loaded, recorded in memory."""
     bare_shell.run_cell("%load_ext kitaru")
     return Cells(bare_shell, capsys)
+
+
+@pytest.fixture
+def nbval(tmp_path):
+    """Run a notebook in a kernel of its own and compare strictly; gives (passed, failed, what was printed)."""
+
+    def run(notebook):
+        nbformat.validate(notebook)
+        file = tmp_path / "exported.ipynb"
+        nbformat.write(notebook, file)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("KITARU_", "AWS_", "COV_"))}
+        own = {"IPYTHONDIR": str(tmp_path / "ipython"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "rt")}
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-v", "-W", "error", "-c", os.devnull,
+             str(file)],
+            cwd=tmp_path, env=clean | own, capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+        assert not (tmp_path / ".kitaru").exists(), "a check leaves nothing behind"
+        return ran.stdout.count(" PASSED"), ran.stdout.count(" FAILED"), ran.stdout + ran.stderr
+
+    return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from IPython.core.completer import provisionalcompleter
 
+import kitaru
 from kitaru.client import KitaruClient
 from kitaru_jupyter import refusal
 
@@ -22,7 +23,6 @@ def test_kitaru_says_where_one_is(cells):
 def test_nothing_is_printed_where_there_is_nothing_to_say(cells, tmp_path):
     for line in (
         f"%kitaru connect {tmp_path}",
-        "%kitaru log",
         "%kitaru close",
         "%kitaru close",
         "%%kitaru_step s\nx = 1",
@@ -47,6 +47,10 @@ def test_connecting_to_what_is_no_store_changes_nothing(cells):
     ran = cells("%kitaru connect gs://bucket")
     assert "UsageError: 'gs://bucket' is no store" in ran.out + ran.err
     assert cells.notebook.exec_id == before
+
+
+def test_the_log_of_a_notebook_without_a_step_says_where_it_will_be(cells):
+    assert "none yet: it begins with the first %%kitaru_step cell" in cells("%kitaru log").text
 
 
 def test_log_shows_label_status_and_names(cells):
@@ -93,6 +97,34 @@ def test_runs_is_a_data_frame(cells):
     assert str(frame["begun"].dtype).endswith("UTC]")
 
 
+@pytest.mark.parametrize(
+    ("options", "flows"),
+    [
+        ("", ["fails", "works", "notebook"]),
+        ("--failed", ["fails"]),
+        ("--status completed --status running", ["works", "notebook"]),
+        ("--flow w*", ["works"]),
+        ("--since 2h --limit 1", ["fails"]),
+        ("--since 2200-01-01", []),
+        ("--limit 0", []),
+    ],
+)
+def test_runs_takes_the_options_of_the_command_line(cells, options, flows):
+    cells("%%kitaru_step s\nx = 1")
+
+    @kitaru.flow
+    def works():
+        return 1
+
+    @kitaru.flow
+    def fails():
+        raise ValueError("no")
+
+    works.run()
+    fails.options(raises=False).run()
+    assert list(cells(f"%kitaru runs {options}").value["flow"]) == flows
+
+
 def test_runs_of_an_empty_store_is_empty(cells):
     assert list(cells("%kitaru runs").value.columns) == ["exec_id", "flow", "status", "begun", "took"]
 
@@ -101,12 +133,19 @@ def test_runs_of_an_empty_store_is_empty(cells):
     ("line", "says"),
     [
         ("frobnicate", "there is no %kitaru frobnicate"),
-        ("show", "takes 1 word"),
-        ("show a b", "takes 1 word"),
-        ("log all", "takes no words"),
+        ("show", "the following arguments are required: ref. See %kitaru help show"),
+        ("show a b", "unrecognized arguments: b"),
+        ("log all", "unrecognized arguments: all"),
         ("show nothing", "no execution"),
         ("open nothing", "no execution nothing"),
-        ("--frobnicate", "unrecognized"),
+        ("--frobnicate", "there is no %kitaru --frobnicate"),
+        ("log --failed", "%kitaru log: unrecognized arguments: --failed"),
+        ("help nothing", "there is no %kitaru nothing"),
+        ("help show log", "takes one subcommand"),
+        ("plan", "there is no execution yet"),
+        ("runs --since recently", "'recently' says no moment: write 90s"),
+        ("runs --status odd", "invalid choice: 'odd'"),
+        ('show "', "No closing quotation"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_paragraph(cells, line, says):
@@ -127,7 +166,7 @@ def test_help_says_what_there_is(cells, magic):
     ran = cells(f"{magic}?")
     said = ran.out + "".join(str(s) for s in ran.shown)
     assert "kitaru" in said
-    assert "--in" in said or "show REF" in said
+    assert "--in" in said or "%kitaru show" in said
 
 
 @pytest.mark.parametrize(
@@ -140,13 +179,38 @@ def test_help_says_what_there_is(cells, magic):
         ("%kitaru show make#", "make#1"),
         ("%kitaru show make#1.", "make#1.x"),
         ("%kitaru show las", "last-failed"),
+        ("%kitaru runs --s", "--since"),
+        ("%kitaru_checkout ma", "make#1"),
+        ("%kitaru_resume --", "--until"),
+        ("%%kitaru_edit make#1.", "make#1.x"),
+        ("%%kitaru_edit make --w", "--why"),
+        ("%%kitaru_step --", "--in"),
+        ("x = 1\n%kitaru show ma", "make#1"),
     ],
 )
-def test_tab_completes_subcommands_and_refs(cells, line, offers):
+def test_tab_completes_subcommands_and_refs_and_offers_nothing_else(cells, line, offers):
     cells("%%kitaru_step make\nx = 1")
     with provisionalcompleter():
         offered = [line[: c.start] + c.text for c in cells.shell.Completer.completions(line, len(line))]
     assert f"{line.rpartition(' ')[0]} {offers}" in offered
+    assert not {o.rpartition(" ")[2] for o in offered} & {"and", "if", "--abs", "make", "max"}, "no Python"
+
+
+def test_elsewhere_tab_is_pythons_and_for_files_ipythons(cells, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept.ipynb").touch()
+
+    def offered(line):
+        with provisionalcompleter():
+            return [line[: c.start] + c.text for c in cells.shell.Completer.completions(line, len(line))]
+
+    assert "len" in offered("le")
+    assert "%kitaru export kept.ipynb" in offered("%kitaru export kep")
+
+
+@pytest.mark.parametrize("line", ["%kitaru plan?", "%kitaru  plan ??", "# what?\n%kitaru plan?"])
+def test_a_question_mark_asks_about_a_subcommand(cells, line):
+    assert cells(line).out.startswith("usage: %kitaru plan ")
 
 
 def test_loading_twice_is_loading_once(cells):
@@ -183,3 +247,68 @@ def test_without_the_extra_loading_says_what_to_install(bare_shell, capsys, monk
     assert "no_such_pandas" in said
     assert "pip install 'kitaru[jupyter]'" in said
     assert "Traceback" not in said
+
+
+REPLAYED = """
+from kitaru import checkpoint, flow, log
+
+@checkpoint
+def classify(package):
+    return {"licence": "unknown" if package == "boto3" else "MIT"}
+
+@checkpoint
+def risk(found):
+    return 1 if found["licence"] == "MIT" else 9
+
+@flow
+def audit():
+    return max(risk(classify(package)) for package in ("numpy", "boto3"))
+"""
+
+
+def test_a_flow_of_the_notebook_is_planned_and_replayed(cells):
+    cells(REPLAYED)
+    first = cells("handle = audit.run(); handle.exec_id").value
+    edit = """--set 'classify#2={"licence": "MIT"}'"""
+    planned = cells(f"%kitaru plan {first} {edit}").value
+    assert {row.step: row.decision for row in planned} == {
+        "classify#1": "reuse",
+        "risk#1": "reuse",
+        "classify#2": "reuse",
+        "risk#2": "rerun?",
+    }
+    ran = cells(f"%kitaru replay {first} {edit} --name again-1")
+    assert f"again-1, a fork of {first}" in ran.out
+    assert {row.step: row.decision for row in ran.value}["risk#2"] == "ran"
+    assert kitaru.load("again-1:result") == 1
+    # What is typed may come from a variable, as in any magic.
+    cells("import json; fixed = json.dumps({'licence': 'GPL'})")
+    cells(f"%kitaru replay {first} --set 'classify#1={{fixed}}' --name again-2")
+    assert kitaru.load("again-2:classify#1") == {"licence": "GPL"}
+
+
+def test_an_edit_that_is_no_json_is_refused_in_one_paragraph(cells):
+    cells(REPLAYED)
+    first = cells("audit.run().exec_id").value
+    ran = cells(f"%kitaru plan {first} --set classify=MIT")
+    assert "--set classify: 'MIT' is no JSON" in ran.out + ran.err
+    ran = cells(f"%kitaru show {first} --from classify")
+    assert "%kitaru show: unrecognized arguments: --from classify" in ran.out + ran.err
+
+
+def test_every_subcommand_says_what_it_takes_and_is_completed(cells):
+    for name, found in cells.magics.rooms.commands.items():
+        said = cells(f"%kitaru help {name}").out
+        assert said.startswith(f"usage: %kitaru {name}"), name
+        for option in found.options:
+            assert option in said
+        with provisionalcompleter():
+            for line, offers in [("%kitaru ", name), *((f"%kitaru {name} --", option) for option in found.options)]:
+                offered = [line[: c.start] + c.text for c in cells.shell.Completer.completions(line, len(line))]
+                assert f"{line.rpartition(' ')[0]} {offers}" in offered
+
+
+def test_a_cell_of_remarks_is_no_step(cells):
+    cells("%kitaru record on")
+    cells("# only a remark\n\n# and another")
+    assert cells.notebook.exec_id is None

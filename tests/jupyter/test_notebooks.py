@@ -47,13 +47,11 @@ def test_a_notebook_shows_what_it_says_on_a_folder(notebook, tmp_path):
 @pytest.mark.s3
 @pytest.mark.parametrize("notebook", ALL, ids=lambda n: n.stem)
 def test_a_notebook_shows_what_it_says_on_s3(notebook, tmp_path, moto_s3):
-    place = moto_s3()
     bucket = f"s3://{moto_s3.server.bucket}/{tmp_path.name}"
     ran = nbval(notebook, tmp_path, KITARU_STORE=bucket, **moto_s3.server.environment)
     assert ran.returncode == 0, ran.stdout[-5000:]
     listed = moto_s3.client.list_objects_v2(Bucket=moto_s3.server.bucket, Prefix=f"{tmp_path.name}/executions/")
     assert listed["KeyCount"], f"it recorded in {bucket}, as it was told"
-    assert place is not None
 
 
 @pytest.mark.process

@@ -67,9 +67,10 @@ def test_a_syntax_error_leaves_no_checkpoint_and_runs_nothing(cells, code):
 
 
 def test_an_interrupted_cell_is_recorded_and_the_shell_goes_on(cells):
-    cells("%%kitaru_step long\nraise KeyboardInterrupt")
+    ran = cells("%%kitaru_step long\nraise KeyboardInterrupt")
+    assert ran.err == "kitaru: long#1 was interrupted. What it had: %kitaru show long#1\n"
     (c,) = cells.checkpoints
-    assert c.status == "failed"
+    assert c.status == "interrupted"
     assert "interrupted" in c.failure.message
     cells("%%kitaru_step next\nx = 1")
     assert cells.checkpoints[1].status == "completed"
@@ -102,6 +103,69 @@ def test_async_steps_that_a_cell_awaits_nest_under_it(cells):
     assert [c.label for c in cells.checkpoints] == ["outer#1", "outer#1/inner#1"]
 
 
+FLOWS = """
+import kitaru
+
+@kitaru.checkpoint
+def half(n):
+    return 12 // n
+
+@kitaru.flow
+def work(n):
+    return half(n) + half(2 * n)
+
+@kitaru.checkpoint
+async def tell(n):
+    return n
+
+@kitaru.flow
+async def listen(n):
+    return await tell(n) / n
+"""
+
+
+@pytest.mark.parametrize("call", ["work(2)", "work.run(2).get()", "work.options(raises=False).run(2).get()"])
+def test_a_flow_that_a_cell_runs_nests_under_it(cells, call):
+    cells(FLOWS)
+    ran = cells(f"%%kitaru_step outer\nx = {call}")
+    assert (ran.error, cells("x").value) == (None, 9)
+    assert [c.label for c in cells.checkpoints] == [
+        "outer#1", "outer#1/work#1", "outer#1/work#1/half#1", "outer#1/work#1/half#2",
+    ]  # fmt: skip
+    assert len(KitaruClient().executions.list()) == 1
+
+
+def test_its_handle_says_how_it_ended_and_where_it_is_recorded(cells):
+    cells(FLOWS)
+    cells("%%kitaru_step outer\nh = work.run(2); said = h.status, h.exec_id")
+    assert cells("said").value == ("completed", cells.notebook.exec_id)
+    ran = cells("%%kitaru_step broken\nwork.run(0)")
+    assert isinstance(ran.error, ZeroDivisionError)
+    ran = cells("%%kitaru_step caught\nstatus = work.options(raises=False).run(0).status")
+    assert (ran.error, cells("status").value) == (None, "failed")
+    last = {c.label: c.status for c in cells.checkpoints}
+    assert (last["broken#1"], last["caught#1"], last["caught#1/work#1"]) == ("failed", "completed", "failed")
+
+
+def test_an_async_flow_that_a_cell_runs_nests_under_it(cells):
+    cells(FLOWS)
+    ran = cells("%%kitaru_step outer\nhandle = listen.run(2)\nx = await handle\nx, handle.status")
+    assert ran.value == (1.0, "completed")
+    assert cells("%%kitaru_step blocks\nlisten.run(3).get()").value == 1.0, "where no loop runs it blocks"
+    assert [c.label for c in cells.checkpoints if "tell" in c.label] == [
+        "outer#1/listen#1/tell#1", "blocks#1/listen#1/tell#1",
+    ]  # fmt: skip
+    ran = cells("%%kitaru_step broken\nawait listen.run(0)")
+    assert isinstance(ran.error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("option", ["exec_id='mine'", "until='half'"])
+def test_a_flow_in_a_recorded_cell_is_no_execution_of_its_own(cells, option):
+    cells(FLOWS)
+    ran = cells(f"%%kitaru_step outer\nwork.options({option}).run(2)")
+    assert "run it in a cell that is not recorded, or by %kitaru run" in f"{ran.error}"
+
+
 def test_a_step_that_a_cell_called_and_that_failed_is_named(cells):
     cells("import kitaru\n@kitaru.checkpoint\ndef inner(a): return 1 / a")
     cells("%%kitaru_step outer\nx = inner(0)")
@@ -132,7 +196,7 @@ def test_an_out_that_is_not_bound_is_said(cells):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("", "required: name"),
+        ("", "%%kitaru_step: the following arguments are required: name. See %%kitaru_step?"),
         ("a b", "unrecognized arguments: b"),
         ("a --in nothing", "no such variable"),
         ("a --in x.y", "'x.y' is none"),
@@ -238,7 +302,7 @@ def test_a_store_that_is_gone_when_the_cell_has_run_fails_the_cell_and_says_that
 
 
 def test_a_bug_in_the_analysis_does_not_let_a_cell_run_unrecorded(cells, monkeypatch):
-    monkeypatch.setattr("kitaru_jupyter.recorder.names_of", lambda tree: 1 / 0)
+    monkeypatch.setattr("kitaru_jupyter.recorder.touches_of", lambda tree, namespace: 1 / 0)
     ran = cells("%%kitaru_step s\nx = 1")
     assert "ZeroDivisionError" in ran.out
     assert "x" not in cells.shell.user_ns

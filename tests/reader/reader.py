@@ -2,8 +2,9 @@
 
     python reader.py FOLDER EXEC
 
-A reader in another language would be this one again: `unpack` is all of msgpack that the format uses, `Place` finds and
-checks segments, packs and blobs, `Execution` is what the records come to.
+A reader in another language would be this one again: `unpack` is all of msgpack that the format uses, and puts the
+parts of a value together; `Place` finds and checks segments, packs and blobs; `Execution` is what the records come to;
+`Columns` is what arrays and frames hold, and asks NumPy and pyarrow for the bodies that are theirs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import os
 import re
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-FORMAT = 0
-SEGMENT, PACK = b"kitaru0\n", b"kitpak0\n"
+FORMAT = 1
+SEGMENT, PACK = b"kitaru1\n", b"kitpak1\n"
+TAG, REF, RUN, CHUNK = 1, 2, 3, 4
+
+Get = Callable[[bytes], bytes]  # the bytes of a part, by their SHA-256
 
 
 class Damaged(Exception):
@@ -31,19 +36,55 @@ class Tagged(NamedTuple):
     items: list[Any]
 
 
+class Chunk(NamedTuple):
+    """Raw bytes that lie elsewhere."""
+
+    digest: bytes
+    size: int
+
+
 class _Tag(str):
     """The first item of a tagged array."""
 
     __slots__ = ()
 
 
-# ---------------------------------------------------------------- msgpack
+# ---------------------------------------------------------------- msgpack, and values from their parts
 
 
-def unpack(data: bytes) -> Any:
-    """The one item that `data` is. Its arrays and maps may be nested deeper than Python recurses."""
+class _Open:
+    """A container whose items are being read."""
+
+    __slots__ = ("is_map", "items", "want")
+
+    def __init__(self, want: int, *, is_map: bool) -> None:
+        self.items: list[Any] = []
+        self.want, self.is_map = want, is_map
+
+    @property
+    def per(self) -> int:
+        """How many items one of those that a RUN counts is."""
+        return 2 if self.is_map or (self.items and type(self.items[0]) is _Tag and self.items[0] == "map") else 1
+
+
+class _Input(NamedTuple):
+    """A part that is being read, and where to go on behind it."""
+
+    data: bytes
+    at: int
+    depth: int  # containers that were open
+    base: int  # items that the last one of them had
+    count: int  # of a RUN; 0: a REF
+
+
+def unpack(data: bytes, get: Get | None = None) -> Any:
+    """The one value that `data` is, with all its parts. It may be nested deeper than Python recurses.
+
+    Where a REF stands, reading goes on in that part, and then behind the REF. So it does for the items of a RUN.
+    """
     at = 0
-    open_: list[tuple[list[Any], int, bool]] = []  # items so far, how many there will be, whether it is a map
+    open_: list[_Open] = []
+    inputs: list[_Input] = []
 
     def take(count: int) -> bytes:
         nonlocal at
@@ -69,9 +110,21 @@ def unpack(data: bytes) -> Any:
             x = take(number(1 << code - 0xC4))
         elif 0xC7 <= code <= 0xC9 or 0xD4 <= code <= 0xD8:
             size = number(1 << code - 0xC7) if code < 0xD4 else 1 << code - 0xD4
-            if number(1) != 1:
-                raise Damaged("an extension that is no tag")
-            x = _Tag(take(size).decode())
+            kind, payload = number(1), take(size)
+            if kind == TAG:
+                x = _Tag(payload.decode())
+            elif kind == CHUNK:
+                x = Chunk(payload[:32], int.from_bytes(payload[32:], "big"))
+            elif kind not in (REF, RUN) or get is None or not open_:
+                raise Damaged(f"extension {kind} where it cannot be")
+            else:
+                top = open_[-1]
+                standing_for = int.from_bytes(payload[32:], "big")
+                inputs.append(_Input(data, at, len(open_), len(top.items), standing_for))
+                data, at = get(payload[:32]), 0
+                if kind == RUN:
+                    top.want += _head_of_run(take, number) - 1
+                continue
         elif code in (0xCA, 0xCB):
             x = struct.unpack(">f" if code == 0xCA else ">d", take(4 if code == 0xCA else 8))[0]
         elif 0xCC <= code <= 0xCF:
@@ -85,26 +138,61 @@ def unpack(data: bytes) -> Any:
         else:
             raise Damaged(f"no item begins with {code:#x}")
         if count >= 0:
-            open_.append(([], count * 2 if is_map else count, is_map))
+            open_.append(_Open(count * 2 if is_map else count, is_map=is_map))
         elif open_:
-            open_[-1][0].append(x)
-        while open_ and len(open_[-1][0]) == open_[-1][1]:
-            items, _, is_map = open_.pop()
-            x = _closed(items, is_map=is_map)
-            if open_:
-                open_[-1][0].append(x)
+            open_[-1].items.append(x)
+        while open_:
+            if inputs and len(open_) == inputs[-1].depth and at == len(data):
+                data, at = _behind(inputs.pop(), open_[-1])
+            elif len(open_[-1].items) == open_[-1].want:
+                if inputs and len(open_) == inputs[-1].depth:
+                    raise Damaged("bytes follow the end of a part")
+                x = _closed(open_.pop(), get)
+                if open_:
+                    open_[-1].items.append(x)
+            else:
+                break
         if not open_:
             if at != len(data):
                 raise Damaged("bytes follow its end")
             return x
 
 
-def _closed(items: list[Any], *, is_map: bool) -> Any:
-    if is_map:
+def _head_of_run(take: Callable[[int], bytes], number: Callable[[int], int]) -> int:
+    code = take(1)[0]
+    if not (0x90 < code < 0xA0 or code in (0xDC, 0xDD)):
+        raise Damaged("a run of items that is no array")
+    return code & 15 if code < 0xA0 else number(2 if code == 0xDC else 4)
+
+
+def _behind(part: _Input, top: _Open) -> tuple[bytes, int]:
+    """Where reading goes on behind a REF or RUN, whose items stand in `top` now."""
+    found = len(top.items) - part.base
+    if found != (part.count * top.per if part.count else 1):
+        raise Damaged(f"a part stands for {part.count or 1} items, and holds {found // top.per}")
+    return part.data, part.at
+
+
+def _closed(done: _Open, get: Get | None) -> Any:
+    items = done.items
+    if done.is_map:
         return dict(zip(items[::2], items[1::2], strict=True))
-    if items and type(items[0]) is _Tag:
-        return Tagged(str(items[0]), items[1:])
-    return items
+    if not items or type(items[0]) is not _Tag:
+        return items
+    tag, items = str(items[0]), items[1:]
+    if get is not None and tag == "map":
+        return dict(zip(items[::2], items[1::2], strict=True))
+    if get is not None and tag in ("text", "bytes"):
+        whole = _raw(items, get)
+        return whole.decode() if tag == "text" else whole
+    return Tagged(tag, items)
+
+
+def _raw(chunks: list[Chunk], get: Get) -> bytes:
+    pieces = [get(chunk.digest) for chunk in chunks]
+    if [len(piece) for piece in pieces] != [chunk.size for chunk in chunks]:
+        raise Damaged("a chunk is not as long as it is said to be")
+    return b"".join(pieces)
 
 
 # ---------------------------------------------------------------- objects
@@ -194,8 +282,9 @@ def _chained(exec_id: str, first: int, prev: bytes, raw: Any) -> tuple[list[dict
 class Execution:
     """One execution: its status, steps, values and order."""
 
-    def __init__(self, place: Place, exec_id: str, *, packs: bool = True) -> None:
+    def __init__(self, place: Place, exec_id: str, *, packs: bool = True, upto: int | None = None) -> None:
         self.place, self.exec_id = place, exec_id
+        self.fork: dict[str, Any] | None = None
         self.status, self.attempts, self.flow = "pending", 0, ""
         self.inputs: dict[str, Any] = {}  # value maps
         self.result: Any = None
@@ -205,9 +294,12 @@ class Execution:
         self._by_id: dict[Any, dict[str, Any]] = {}
         self._saved: dict[Any, dict[str, Any]] = {}
         self._logged: dict[Any, dict[str, Any]] = {}
-        self._nodes: dict[bytes, bytes] = {}
+        self._parts: dict[bytes, bytes] = {}  # and roots
+        self._blobs: set[bytes] = set()
+        self._bundles: list[bytes] = []
+        self._origin: Execution | None = None
         ended: dict[str, Any] = {}
-        for segment in place.segments(exec_id, packs=packs):
+        for segment in place.segments(exec_id, packs=packs)[:upto]:
             for record in segment["records"]:
                 self._learn(record)
                 if record["kind"] in {"claim", "release"}:
@@ -227,25 +319,50 @@ class Execution:
         self.saved, self.logged = [*self._saved.values()], [*self._logged.values()]
 
     def value(self, held: dict[str, Any]) -> Any:
-        """The value of a value map, its tags kept."""
-        digest = held["digest"]
+        """The value of a value map, its tags kept, and the chunks of its buffers named."""
         data = held.get("data")
-        if data is None and held.get("blob"):
-            data = self.place.get(f"blobs/{digest.hex()[:2]}/{digest.hex()}")
-        elif data is None:
-            data = self._nodes[digest]
-        if hashlib.sha256(data).digest() != digest or len(data) != held["size"]:
-            raise Damaged(f"the value {digest.hex()}")
-        return unpack(data)
+        return unpack(self.part(held["digest"]) if data is None else _checked(data, held["digest"]), self.part)
+
+    def part(self, digest: bytes) -> bytes:
+        """The bytes of a part, wherever they lie."""
+        found = self._find(digest)
+        if found is None:
+            raise Damaged(f"nobody has the part {digest.hex()}")
+        return _checked(found, digest)
+
+    def _find(self, digest: bytes) -> bytes | None:
+        while digest not in self._parts:
+            if digest in self._blobs:
+                return self._blob(digest)
+            if self._bundles:
+                for part in unpack(self._blob(self._bundles.pop())):
+                    self._parts.setdefault(hashlib.sha256(part).digest(), part)
+            elif self.fork is None:
+                return None
+            else:
+                if self._origin is None:
+                    self._origin = Execution(self.place, self.fork["origin"], upto=self.fork["segments"])
+                return self._origin._find(digest)
+        return self._parts[digest]
+
+    def _blob(self, digest: bytes) -> bytes:
+        name = digest.hex()
+        return _checked(self.place.get(f"blobs/{name[:2]}/{name}"), digest)
 
     def _learn(self, r: dict[str, Any]) -> None:
         kind = r["kind"]
         for pairs in (r.get("arguments"), r.get("value") if r.get("ok") else None):
             for _, held in pairs or ():
                 self._note(held)
+        if "before" in r:  # a call that was not begun: its values are recorded all the same
+            for _, held in r["before"]["arguments"]:
+                self._note(held)
         if kind == "begun":
-            self.flow, self.inputs = r["flow"], dict(r["arguments"])
+            self.flow, self.inputs, self.fork = r["flow"], dict(r["arguments"]), r.get("fork")
             self.sources[r["code"]] = r["source"]
+            for _, pairs in (*self.fork["outputs"], *self.fork["inputs"]) if self.fork else ():
+                for _, held in pairs:
+                    self._note(held)
         elif kind == "started":
             self._start(r)
         elif kind == "reused":
@@ -263,7 +380,12 @@ class Execution:
 
     def _note(self, held: dict[str, Any]) -> None:
         if "data" in held:
-            self._nodes[held["digest"]] = held["data"]
+            self._parts[held["digest"]] = held["data"]
+        for part in held.get("parts", ()):
+            self._parts[hashlib.sha256(part).digest()] = part
+        self._blobs.update(digest for digest, _ in held.get("blobs", ()))
+        if "bundle" in held:
+            self._bundles.append(held["bundle"])
 
     def _path(self, of: Any) -> str:
         return self._by_id[_key(of)]["path"] if of is not None else ""
@@ -292,6 +414,12 @@ class Execution:
             self.sources[r["own_code"]] = r["source"]
 
 
+def _checked(data: bytes, digest: bytes) -> bytes:
+    if hashlib.sha256(data).digest() != digest:
+        raise Damaged(f"the part {digest.hex()}")
+    return data
+
+
 def _key(of: Any) -> Any:
     return tuple(of) if isinstance(of, list) else of
 
@@ -301,6 +429,196 @@ def _end(step: dict[str, Any], r: dict[str, Any]) -> None:
         step |= {"status": "completed", "outputs": dict(r["value"]), "failure": None}
     else:
         step |= {"status": "failed", "outputs": {}, "failure": r["value"]}
+
+
+# ---------------------------------------------------------------- arrays and frames
+
+
+class Columns:
+    """What arrays, frames and images hold, as NumPy arrays, pyarrow arrays and lists. No pandas, no polars, no PIL.
+
+    What pandas calls `NA` and `NaT` stays `Tagged` in a list of cells, and is None where a mask says it.
+    """
+
+    def __init__(self, get: Get) -> None:
+        self._get = get
+
+    def body(self, buffer: Any) -> bytes:
+        """The bytes of a BUFFER."""
+        return buffer if isinstance(buffer, bytes) else _raw(buffer.items, self._get)
+
+    # ---- NumPy
+
+    def array(self, node: Tagged) -> Any:
+        """A `numpy.ndarray`."""
+        import numpy as np
+
+        spelled, shape, order, body = node.items
+        dtype = self.dtype(spelled)
+        if not isinstance(body, list):
+            return np.frombuffer(self.body(body), dtype).reshape(shape, order=order)
+        if dtype.names:
+            made = np.zeros(shape, dtype, order=order)
+            for name, part in zip(dtype.names, body, strict=True):
+                made[name] = self.array(part)
+            return made
+        flat = np.empty(len(body), object)
+        for at, item in enumerate(body):
+            flat[at] = item
+        return flat.reshape(shape, order=order)
+
+    def dtype(self, spelled: Any) -> Any:
+        """The dtype of a DTYPE; objects for a `StringDType`."""
+        import numpy as np
+
+        if isinstance(spelled, str):
+            return np.dtype(spelled.partition(":")[0])
+        kind, *rest = spelled
+        if kind == "string":
+            return np.dtype(object)
+        if kind == "subarray":
+            return np.dtype((self.dtype(rest[0]), tuple(rest[1])))
+        itemsize, aligned, fields = rest
+        said = {"names": [f[0] for f in fields], "formats": [self.dtype(f[1]) for f in fields]}
+        said |= {"offsets": [f[2] for f in fields], "titles": [f[3] if f[3:] else None for f in fields]}
+        return np.dtype({**said, "itemsize": itemsize}, align=aligned)
+
+    # ---- frames
+
+    def columns(self, node: Tagged) -> list[tuple[Any, Any]]:
+        """The columns of a frame or a table: their names, and what they hold."""
+        tag, items = node
+        if tag == "pandas.frame":
+            _, _, names, _, _, *contents = items
+            return [*zip(self.labels(names), map(self.column, contents), strict=True)]
+        if tag == "polars.frame":
+            return [(name, self.arrow(lying)) for _, (name, _, lying) in items[1:]]
+        schema, _, *arrays = items
+        return [(f.items[0], self.arrow(a)) for f, a in zip(schema.items[1:], arrays, strict=True)]
+
+    def labels(self, index: Tagged) -> list[Any]:
+        """The labels in an index."""
+        tag, items = index
+        if tag == "pandas.rangeindex":
+            return [*range(*items[:3])]
+        if tag == "pandas.multiindex":
+            levels, codes = [self.labels(level) for level in items[0]], [self.array(c).tolist() for c in items[1]]
+            rows = zip(*codes, strict=True)
+            return [tuple(lv[c] if c >= 0 else None for lv, c in zip(levels, row, strict=True)) for row in rows]
+        return self._list(self.column(items[0]))
+
+    def _list(self, column: Any) -> list[Any]:
+        return column if isinstance(column, list) else column.tolist()
+
+    def column(self, content: Tagged) -> Any:
+        """A CONTENT."""
+        tag, items = content
+        if tag == "numpy.ndarray":
+            return self.array(content)
+        if tag == "pandas.cells":
+            return self._cells(*items)
+        dtype, *parts = items
+        if dtype is None:
+            return self.column(parts[0])
+        name, *parameters = dtype.items
+        if name == "category":
+            labels = [*self.labels(parameters[0]), None]
+            return [labels[code] for code in self.array(parts[0]).tolist()]
+        if name == "datetime":
+            return self.array(parts[0]).view(f"M8[{parameters[0]}]")
+        if name == "period":
+            return self.array(parts[0])
+        if name == "interval":
+            return [*zip(*(self._list(self.column(part)) for part in parts), strict=True)]
+        if name == "sparse":
+            made = [parameters[1]] * parts[0]
+            for at, value in zip(self.array(parts[3]).tolist(), self._list(self.column(parts[2])), strict=True):
+                made[at] = value
+            return made
+        if name == "arrow" or (name == "string" and parameters[0] == "pyarrow"):
+            return self.arrow(parts[0])
+        if name == "string":
+            return self.column(parts[0])
+        values = self.array(parts[0]).tolist()
+        if parts[1] is None:
+            return values
+        return [None if m else v for v, m in zip(values, self.array(parts[1]).tolist(), strict=True)]
+
+    def _cells(self, kinds: Any, cells: Any) -> list[Any]:
+        if isinstance(cells, list):
+            return cells
+        made: list[Any] = unpack(self.body(cells))
+        for at, kind in enumerate(self.body(kinds) if kinds is not None else b""):
+            if kind:
+                made[at] = Tagged("pandas.NA" if kind == 1 else "pandas.NaT", [])
+        return made
+
+    # ---- Arrow
+
+    def arrow(self, node: Tagged) -> Any:
+        """An `arrow.array`; one of an extension type as what it is stored in, a view as what it was cut from."""
+        import pyarrow as pa
+
+        kind, length, *parts = node.items
+        name, *parameters = kind.items
+        if name in ("uuid", "bool8", "json_", "opaque", "fixed_shape_tensor"):
+            return self.arrow(parts[0])
+        if name == "null":
+            return pa.nulls(length)
+        if name == "dictionary":
+            return pa.DictionaryArray.from_arrays(*map(self.arrow, parts), ordered=parameters[2])
+        if name == "run_end_encoded":
+            return pa.RunEndEncodedArray.from_arrays(*map(self.arrow, parts))
+        if name == "dense_union":
+            codes, children = self.arrow(parts[0]), [*map(self.arrow, parts[1:])]
+            met = dict.fromkeys(parameters[0], -1)
+            offsets = []
+            for code in codes.to_pylist():
+                met[code] += 1
+                offsets.append(met[code])
+            names = [f.items[0] for f in parameters[1:]]
+            return pa.UnionArray.from_dense(codes, pa.array(offsets, pa.int32()), children, names, parameters[0])
+        if name == "sparse_union":
+            codes, *children = map(self.arrow, parts)
+            return pa.UnionArray.from_sparse(codes, children, [f.items[0] for f in parameters[1:]], parameters[0])
+        made = self.type(kind)
+        buffers = [None if part is None else pa.py_buffer(self.body(part)) for part in parts if not _is_array(part)]
+        children = [self.arrow(part) for part in parts if _is_array(part)]
+        return pa.Array.from_buffers(made, length, buffers, children=children)
+
+    def type(self, node: Tagged) -> Any:
+        """The type of an `arrow.type`, as it lies in buffers."""
+        import pyarrow as pa
+
+        name, *items = node.items
+        name = {"string_view": "large_string", "binary_view": "large_binary"}.get(name, name)
+        name = {"list_view": "list_", "large_list_view": "large_list"}.get(name, name)
+        if name in ("list_", "large_list"):
+            return getattr(pa, name)(self._field(items[0]))
+        if name == "fixed_size_list":
+            return pa.list_(self._field(items[0]), items[1])
+        if name == "struct":
+            return pa.struct([*map(self._field, items)])
+        if name == "map":
+            return pa.map_(self._field(items[0]), self._field(items[1]), items[2])
+        if name == "fixed_size_binary":
+            return pa.binary(items[0])
+        if name == "dictionary":
+            return pa.dictionary(self.type(items[0]), self.type(items[1]), items[2])
+        if name == "run_end_encoded":
+            return pa.run_end_encoded(*map(self.type, items))
+        return getattr(pa, name)(*items)
+
+    def _field(self, node: Tagged) -> Any:
+        import pyarrow as pa
+
+        name, kind, nullable, metadata = node.items
+        said = dict(zip(metadata.items[::2], metadata.items[1::2], strict=True)) if metadata else None
+        return pa.field(name, self.type(kind), nullable, said)
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, Tagged) and part.tag == "arrow.array"
 
 
 def main(folder: str, exec_id: str) -> None:

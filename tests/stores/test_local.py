@@ -19,6 +19,7 @@ import pytest
 
 from kitaru.errors import (
     InvalidNameError,
+    KeyMissingError,
     StoreFullError,
     StorePermissionError,
     StoreUnavailableError,
@@ -378,3 +379,44 @@ def test_a_store_without_the_right_to_be_opened_says_so(store, monkeypatch):
         store.get("a")
     with pytest.raises(StorePermissionError, match="Permission denied"):
         LocalStore(store.path).get("a")
+
+
+# ---- into memory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 5000])
+def test_an_object_is_read_to_where_it_is_wanted(store, size):
+    data = random.Random(size).randbytes(size)
+    store.put_if_absent("a/b", data)
+    room = bytearray(size + 2)
+    assert store.read_into("a/b", memoryview(room)[1:-1]) == size
+    assert room == b"\0" + data + b"\0"
+
+
+@pytest.mark.parametrize("size", [0, 9, 11])
+def test_where_there_is_other_room_than_it_needs_nothing_is_written_and_its_size_is_said(store, size):
+    store.put_if_absent("a/b", b"0123456789")
+    room = bytearray(size)
+    assert store.read_into("a/b", memoryview(room)) == 10
+    assert room == bytes(size)
+
+
+def test_an_object_that_was_cut_off_while_it_was_read_is_said_to_be_shorter(store, monkeypatch):
+    store.put_if_absent("a/b", b"0123456789")
+    left = [4, 0]
+    monkeypatch.setattr(os, "readv", lambda file, into: left.pop(0))
+    assert store.read_into("a/b", memoryview(bytearray(10))) == 4
+
+
+def test_what_is_not_there_is_not_read_into_anything_either(store, tmp_path):
+    with pytest.raises(KeyMissingError, match="a/b"):
+        store.read_into("a/b", memoryview(bytearray(1)))
+    store.put_if_absent("a/b", b"1")
+    for key in ("a", "a/b/c", "a/c"):
+        with pytest.raises(KeyMissingError, match=key):
+            store.read_into(key, memoryview(bytearray(1)))
+    with pytest.raises(InvalidNameError):
+        store.read_into("../a", memoryview(bytearray(1)))
+    shutil.rmtree(store.path)
+    with pytest.raises(StoreUnavailableError, match="was removed"):
+        store.read_into("a/b", memoryview(bytearray(1)))

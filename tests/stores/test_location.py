@@ -205,7 +205,7 @@ def test_a_new_location_is_probed_once_and_says_what_it_is():
     prepare(store)
     assert [entry.key for entry in inner.list("")] == ["kitaru.json"]
     stated = json.loads(inner.get("kitaru.json"))
-    assert stated["format"] == 0
+    assert stated["format"] == 1
     assert "kitaru" in stated
     before = store.count()
     prepare(store)

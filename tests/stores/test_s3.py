@@ -111,19 +111,32 @@ def test_a_create_is_one_request(proxied, proxy):
     assert [request.method for request in proxy.requests] == ["PUT", "GET", "GET"]
 
 
-def test_a_lost_response_reads_as_somebody_was_first_and_the_bytes_tell_who(proxied, proxy):
-    proxy.plan = first(ProxyFault.LOSE_RESPONSE)
+@pytest.mark.parametrize("fault", [ProxyFault.LOSE_RESPONSE, ProxyFault.RESET])
+def test_a_lost_response_reads_as_somebody_was_first_and_the_bytes_tell_who(proxied, proxy, fault):
+    proxy.plan = first(fault)
     assert proxied.put_if_absent("a", b"ours") is False
     assert len(proxy.requests) == 2
     assert proxied.get("a") == b"ours"
 
 
-@pytest.mark.parametrize("fault", [ProxyFault.LOSE_REQUEST, ProxyFault.SLOW_DOWN])
+@pytest.mark.parametrize(
+    "fault", [ProxyFault.LOSE_REQUEST, ProxyFault.CUT_REQUEST, ProxyFault.SLOW_DOWN, ProxyFault.ERROR]
+)
 def test_a_request_that_was_lost_is_sent_again(proxied, proxy, fault):
     proxy.plan = first(fault)
-    assert proxied.put_if_absent("a", b"1") is True
+    assert proxied.put_if_absent("a", b"12") is True
     proxy.plan = first(fault, "GET")
-    assert proxied.get("a") == b"1"
+    assert proxied.get("a") == b"12"
+
+
+@pytest.mark.parametrize("fault", [ProxyFault.LOSE_RESPONSE, ProxyFault.RESET, ProxyFault.CUT_RESPONSE])
+def test_an_answer_that_broke_off_is_asked_for_again(proxied, proxy, fault):
+    body = bytes(range(256)) * 400
+    proxied.put("a", body)
+    proxy.plan = first(fault, "GET")
+    assert proxied.get("a") == body
+    proxy.plan = first(fault, "GET")
+    assert [entry.key for entry in proxied.list("")] == ["a"]
 
 
 def test_a_conflict_is_sent_again_with_the_same_bytes(proxied, proxy):

@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import enum
 import functools
+import math
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import attrs
@@ -129,10 +130,45 @@ class Outer:
         x: Any
 
 
+@dataclasses.dataclass(eq=False)
+class Single:
+    x: Any
+
+
+class Unequal(enum.Enum):
+    NAN = math.nan
+    ONE = Single(1)
+    TWO = Single(2)
+
+
 @attrs.define
 class Defined:
     x: Any
     y: int = 3
+
+
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    x: Any
+
+
+@attrs.frozen(cache_hash=True, slots=False)
+class HashedLoosely:
+    x: Any
+
+
+@attrs.define
+class Cached:
+    x: Any
+
+    @functools.cached_property
+    def twice(self):
+        return (self.x, self.x)
+
+
+@attrs.define
+class CachedBelow(Cached):
+    y: Any = None
 
 
 @attrs.frozen(slots=False)

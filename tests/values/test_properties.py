@@ -9,7 +9,12 @@ import pathlib
 import struct
 import zoneinfo
 
+import numpy as np
 import ormsgpack
+import pandas as pd
+import PIL.Image
+import polars as pl
+import pyarrow as pa
 import pydantic
 from hypothesis import HealthCheck, given, settings, strategies as st
 from kinds import (
@@ -30,8 +35,9 @@ from kinds import (
     Text,
     Word,
 )
+from shelf import Shelf, digests_elsewhere as shared_elsewhere
 
-from kitaru.codecs import decode, encode, encoder, is_opaque, kind_of, to_json
+from kitaru.codecs import cut, decode, encode, encoder, is_opaque, join, kind_of, to_json
 from kitaru.errors import CodeNotFoundError, CorruptionError, UntrustedValueError
 from kitaru.previews import preview
 from kitaru.testing.codecs import digests_elsewhere
@@ -121,6 +127,78 @@ def test_digests_are_equal_in_other_processes(batch):
         assert [d for d, _ in digests_elsewhere([e.data for e in encoded], paths=[HERE], seed=seed)] == [
             e.digest.hex() for e in encoded
         ]
+
+
+# ---- with arrays and frames among them, in their shared form ----------------------------------------------------
+
+arrays = st.one_of(
+    st.lists(st.floats(width=32), max_size=6).map(lambda x: np.array(x, "f4")),
+    st.integers(0, 9_000).map(lambda n: np.arange(n)),
+    st.tuples(st.integers(0, 40), st.integers(0, 40)).map(lambda s: np.asfortranarray(np.arange(s[0] * s[1], dtype=">i2").reshape(s))),
+    st.lists(st.text("abé\0", max_size=4), max_size=4).map(lambda x: np.array(x, "U4")),
+    st.lists(st.datetimes(), max_size=4).map(lambda x: np.array(x, "M8[us]")),
+    st.lists(st.tuples(st.integers(0, 9), st.floats()), max_size=4).map(lambda x: np.array(x, [("a", "u1"), ("b", "<f8")])),
+    st.integers(-9, 9).map(np.int16), st.floats().map(np.float64), st.sampled_from([np.dtype(">c8"), np.ma.masked, np.zeros((3, 0))]),
+)  # fmt: skip
+columns = st.lists(
+    st.one_of(st.none(), st.text(max_size=3), st.integers(-3, 3), st.just(pd.NA), st.just(pd.NaT)),
+    min_size=3,
+    max_size=3,
+)
+frames = st.one_of(
+    columns.map(lambda x: pd.DataFrame({"a": pd.Series(x, dtype=object), "b": [1, 2, 3]})),
+    st.lists(st.one_of(st.none(), st.integers(-9, 9)), max_size=4).map(lambda x: pd.array(x, dtype="Int16")),
+    st.lists(st.sampled_from("abc"), max_size=5).map(lambda x: pd.Series(pd.Categorical(x, categories=list("cba")), name=("n", 1))),
+    st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=4).map(lambda x: pa.array(x, pa.string())),
+    st.lists(st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=3)), max_size=4).map(lambda x: pa.table({"l": pa.array(x, pa.list_(pa.int8()))})),
+    st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=4).map(lambda x: pl.DataFrame({"t": pl.Series(x, dtype=pl.String)})),
+    st.integers(0, 500).map(lambda n: pd.date_range("2026-01-01", periods=n, freq="D", tz=dt.UTC)),
+    st.binary(min_size=12, max_size=12).map(lambda b: PIL.Image.frombytes("RGB", (2, 2), b)),
+)  # fmt: skip
+long = st.one_of(
+    st.tuples(any_text, st.integers(0, 3_000)).map(lambda x: x[0] * x[1]), st.integers(0, 12_000).map(lambda n: b"\xc1a" * n),
+    st.integers(0, 3_000).map(lambda n: [*range(n)]), st.integers(0, 900).map(lambda n: {f"k{i}": (i,) for i in range(n)}),
+    st.integers(0, 60).map(lambda n: {(i,): "line\n" * i * n for i in range(n)}),
+)  # fmt: skip
+everything = st.recursive(st.one_of(leaf, leaf, arrays, frames, long), grow, max_leaves=12)
+seldom = settings(often, max_examples=60)
+
+
+@seldom
+@given(everything)
+def test_shares_its_parts_and_comes_back(value):
+    shelf = Shelf()
+    kept = shelf.keep(value)
+    back = shelf.give(kept.root)
+    assert type(back) is type(value)
+    assert Shelf().keep(back) == kept
+    assert shelf.keep(value) == kept, "what a session knows changes no digest"
+    plain = join(kept.root, shelf.get)
+    assert cut(plain)[0] == kept.root
+    to_json(plain)
+
+
+@seldom
+@given(st.lists(everything, min_size=2, max_size=4))
+def test_what_stands_in_another_value_costs_nothing_again(parts):
+    shelf = Shelf()
+    for part in parts:
+        shelf.keep(part)
+        shelf.sharer.confirm(shelf.held)
+    before = shelf.size
+    kept = shelf.keep(parts)
+    assert Shelf().keep(shelf.give(kept.root)) == kept
+    assert shelf.size - before <= 40_000 + sum(
+        len(shelf.plain(part)) for part in parts if len(shelf.plain(part)) <= 2_048
+    )
+
+
+@settings(max_examples=1, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(everything, min_size=60, max_size=100))
+def test_shared_digests_are_equal_in_other_processes(batch):
+    for seed in (0, 77):
+        there, here = shared_elsewhere(batch, seed)
+        assert there == here
 
 
 @often
