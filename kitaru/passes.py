@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -232,39 +232,38 @@ class _Pass:
                 self._one(*each)
             return
         left, failed = deque(todo), list[BaseException]()
-        threads = [
-            threading.Thread(target=self._some, args=(left, failed), name=f"kitaru-pass-{n}", daemon=True)
-            for n in range(min(self._parallel, len(todo)))
-        ]
-        self._join(threads)
-        if failed:
-            raise failed[0]
+        self._in_threads(min(self._parallel, len(todo)), lambda: self._some(left, failed), failed)
 
     def run_apart(self) -> Report:
         """As `run`, in a thread: within an event loop, since an async flow needs one of its own."""
-        done, failed = list[Report](), list[BaseException]()
-
-        def make() -> None:
-            try:
-                done.append(self.run())
-            except BaseException as e:
-                failed.append(e)
-
-        self._join([threading.Thread(target=make, name="kitaru-pass", daemon=True)])
-        if failed:
-            raise failed[0]
+        done = list[Report]()
+        self._in_threads(1, lambda: done.append(self.run()), list[BaseException]())
         return done[0]
 
-    def _join(self, threads: Collection[threading.Thread]) -> None:
-        for thread in threads:
-            thread.start()
+    def _in_threads(self, n: int, work: Callable[[], object], failed: list[BaseException]) -> None:
+        """Run `work` in so many threads, and wait for them. Raises the first of what is put into `failed`."""
+        # An exception of a signal handler within `Thread.join` makes a thread that runs count as ended (bpo-45274).
+        ended = [threading.Event() for _ in range(n)]
+
+        def run(end: threading.Event) -> None:
+            try:
+                work()
+            except BaseException as e:
+                failed.append(e)
+            finally:
+                end.set()
+
+        for number, end in enumerate(ended):
+            threading.Thread(target=run, args=(end,), name=f"kitaru-pass-{number}", daemon=True).start()
         try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(_LOOK_UP)
+            for end in ended:
+                while not end.wait(_LOOK_UP):
+                    pass
         except BaseException:  # SIGTERM, or Ctrl-C
-            self._leave(threads)
+            self._leave(ended)
             raise
+        if failed:
+            raise failed[0]
 
     def _some(self, left: deque[_Todo], failed: list[BaseException]) -> None:
         """In a thread: one after the other, until none is left."""
@@ -273,21 +272,18 @@ class _Pass:
                 each = left.popleft()
             except IndexError:
                 return
-            try:
-                self._one(*each)
-            except BaseException as e:
-                failed.append(e)
+            self._one(*each)
 
-    def _leave(self, threads: Iterable[threading.Thread]) -> None:
+    def _leave(self, ended: Iterable[threading.Event]) -> None:
         """This process ends: what runs in these threads is left before its next step, or when the grace is over."""
         self._leaving.asked = True
         with self._lock:
             if running := ", ".join(self._running):
                 self._note(f"kitaru: this process is to end: {running} will be left before the next step")
         until = self._clock.monotonic() + self._grace
-        for thread in threads:
-            while thread.is_alive() and (rest := until - self._clock.monotonic()) > 0:
-                thread.join(min(rest, _LOOK_UP))
+        for end in ended:
+            while (rest := until - self._clock.monotonic()) > 0 and not end.wait(min(rest, _LOOK_UP)):
+                pass
         with self._lock:
             for name, flow in self._running.items():
                 self._report.ran.append(Ran(name, flow, "interrupted"))

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -385,7 +386,7 @@ from kitaru import checkpoint, flow
 @checkpoint
 def hold(name):
     os.write(1, f"held {name}\\n".encode())
-    while not os.path.exists("go"):
+    while not (os.path.exists("go") or os.path.exists("go-" + name)):
         time.sleep(0.01)
     return name
 
@@ -453,19 +454,24 @@ def test_a_worker_interrupts_what_it_runs(here, kitaru, number, code):
     assert statuses() == [ExecutionStatus.COMPLETED] * 2
 
 
+@pytest.mark.parametrize(("first", "second"), [("h-1", "h-2"), ("h-2", "h-1")])
 @pytest.mark.usefixtures("held")
-def test_a_worker_of_several_leaves_each_before_its_next_step(here, kitaru):
+def test_a_worker_of_several_leaves_each_before_its_next_step(here, kitaru, first, second):
     with begin(here, "--parallel", "2", KITARU_GRACE="60") as worker:
         assert sorted([worker.stdout.readline(), worker.stdout.readline()]) == ["held h-1\n", "held h-2\n"]
         worker.send_signal(signal.SIGTERM)
         assert any("this process is to end" in line for line in worker.stderr)
-        (here / "go").touch()
+        (here / f"go-{first}").touch()
+        while KitaruClient().executions.get(first).status is ExecutionStatus.RUNNING:
+            time.sleep(0.01)
+        (here / f"go-{second}").touch()  # none ends the wait for another
         rest, _ = worker.communicate(timeout=60)
         assert worker.returncode == 143
     assert "after" not in rest
     assert statuses() == [ExecutionStatus.INTERRUPTED] * 2
-    steps = KitaruClient().executions.get("h-1").checkpoints
-    assert [(c.name, c.status) for c in steps] == [("begin", "completed"), ("hold", "completed")]
+    for name in (first, second):
+        steps = KitaruClient().executions.get(name).checkpoints
+        assert [(c.name, c.status) for c in steps] == [("begin", "completed"), ("hold", "completed")]
     done = kitaru("resume", "--ready")
     assert "held" not in done.out
     assert statuses() == [ExecutionStatus.COMPLETED] * 2
