@@ -59,8 +59,7 @@ class Answering(Room):
             self.suspended.show(asked.client.executions.get(asked.exec_id))
             return
         self.give(asked, self.value(asked, rest.strip()))
-        name = f"{faces.line(asked.wait.name)} of {faces.line(asked.exec_id)}"
-        print(f"{name} is answered; go on: {questions.resume_line(asked.exec_id)}")  # noqa: T201 - what was asked
+        self._closed(asked, "answered")
 
     def give(self, asked: Asked, value: Any) -> None:
         """Answer it. Raises as `kitaru.client.Executions.input` does."""
@@ -80,8 +79,12 @@ class Answering(Room):
             client, exec_id = self._execution(args.words[0])
             asked = Asked(client, exec_id, client.executions.pending_wait(exec_id, args.words[1]))
         asked.client.executions.abort_wait(asked.exec_id, asked.wait.id, reason=args.reason)
-        name = f"{faces.line(asked.wait.name)} of {faces.line(asked.exec_id)}"
-        print(f"{name} is aborted; go on: {questions.resume_line(asked.exec_id)}")  # noqa: T201 - likewise
+        self._closed(asked, "aborted")
+
+    def _closed(self, asked: Asked, how: str) -> None:
+        name = self.notebook.named(asked.client.executions.get(asked.exec_id))
+        wait = f"{faces.line(asked.wait.name)} of {faces.line(asked.exec_id)}"
+        print(f"{wait} is {how}; go on: {questions.resume_line(name)}")  # noqa: T201 - what was asked
 
     @command("waits", completes="waiting")
     @magic_arguments()

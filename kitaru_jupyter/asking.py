@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -27,6 +28,8 @@ __all__ = ["Field", "Form", "field_of"]
 _MOST_BUTTONS = 6
 _MOST_FIELDS = 12
 _WIDE = {"width": "36em", "max_width": "100%"}
+_ROW = {"flex_flow": "row wrap"}
+_BESIDE = "display:inline-block;min-width:7em"
 
 
 class Field:
@@ -122,9 +125,10 @@ def _object(schema: Mapping[str, Any], parts: Mapping[str, Field]) -> Field:
             out[name] = value
         return out
 
-    rows = [
-        widgets.HBox([_text(_title(properties[name], name), "min-width:7em"), p.widget]) for name, p in parts.items()
-    ]
+    rows = []
+    for name, part in parts.items():
+        part.widget.tooltip = title = _title(properties[name], name)  # what a screen reader says of it
+        rows.append(widgets.HBox([_text(title, _BESIDE), part.widget], layout=_ROW))
     return Field(widgets.VBox(rows), read)
 
 
@@ -170,13 +174,14 @@ class Form:
 
         shell = magics.shell
         kernel = getattr(shell, "kernel", None)
-        self._magics, self._face = magics, questions.shown(execution)
+        self._magics, self._face = magics, questions.shown(execution, magics.notebook.named(execution))
         self._client, self._exec_id = KitaruClient(execution.store), execution.exec_id
+        self._execution = execution
         self._worker = Worker("kitaru-form", kernel.get_parent("shell") if kernel is not None else None)
         self._progress: Any = None
         self._deeds: Any = None
         self.told = widgets.HTML()
-        self.goes_on = self._button("Go on", self._go_on, questions.resume_line(self._exec_id), style="primary")
+        self.goes_on = self._button("Go on", self._go_on, questions.resume_line(self.name), style="primary")
         self.stop = self._button("Stop", self._stop, "before its next step")
         self.goes_on.layout.display = self.stop.layout.display = "none"
         self._foot = widgets.HBox([self.goes_on, self.stop, self.told])
@@ -189,6 +194,11 @@ class Form:
         waits = [w for w in questions.pending(execution) if questions.is_asked(w)]
         self.sections = [_Section(self, w, is_said=not again and len(waits) == 1) for w in waits]
         self.widget.children = (*(s.box for s in self.sections), self._foot)
+
+    @property
+    def name(self) -> str:
+        """What the execution is called in a line of this notebook."""
+        return self._magics.notebook.named(self._execution)
 
     def publish(self) -> None:
         """Show it below the cell.
@@ -220,7 +230,7 @@ class Form:
         def deed() -> str:
             value = read()
             self._client.executions.input(self._exec_id, w.id, value)
-            return questions.answer_line(self._exec_id, w, value)
+            return questions.answer_line(self.name, w, value)
 
         self._close(section, deed)
 
@@ -230,12 +240,13 @@ class Form:
 
         def deed() -> str:
             self._client.executions.abort_wait(self._exec_id, w.id, reason=reason)
-            return questions.abort_line(self._exec_id, w, reason)
+            return questions.abort_line(self.name, w, reason)
 
         self._close(section, deed)
 
     def _close(self, section: _Section, deed: Callable[[], str]) -> None:
         section.is_off = self.goes_on.disabled = True
+        self._say("on its way …", "")  # the first answer of a process loads what checks it, which may take seconds
 
         def work() -> None:
             try:
@@ -244,13 +255,26 @@ class Form:
                 said = e if isinstance(e, KitaruError) else f"{type(e).__name__}: {e}"
                 self._say(f"{said}", "")
                 section.is_off = False
+                with suppress(KitaruError):  # of a store that is gone: it may be tried again
+                    self._look_again(section)
                 return
             self._say(
-                f"{section.wait.name} of {self._exec_id} is closed", f"{line}\n{questions.resume_line(self._exec_id)}"
+                f"{section.wait.name} of {self._exec_id} is closed", f"{line}\n{questions.resume_line(self.name)}"
             )
-            self.goes_on.layout.display, self.goes_on.disabled = None, False
+            self._offer()
 
         self._worker.do(work)
+
+    def _look_again(self, section: _Section) -> None:
+        """Where somebody else has closed it, there is nothing to answer, but perhaps something to go on with."""
+        execution = self._client.executions.get(self._exec_id)
+        is_over = execution.status.is_finished
+        section.is_off = is_over or section.wait.id not in {w.id for w in questions.pending(execution)}
+        if section.is_off and not is_over:
+            self._offer()
+
+    def _offer(self) -> None:
+        self.goes_on.layout.display, self.goes_on.disabled = None, False
 
     def _say(self, text: str, line: str) -> None:
         code = f'<pre style="margin:0">{html.escape(faces.block(line, 2000))}</pre>' if line else ""
@@ -265,7 +289,7 @@ class Form:
         self.stop.layout.display = None
         progress = self._progress = Progress(self._show)
         deeds = self._deeds = Deeds(self._magics)
-        desk = Desk(self._client)
+        desk = Desk(self._client, self._magics.notebook.named)
 
         def work() -> None:
             try:
@@ -303,18 +327,18 @@ class _Section:
         self.wait = wait
         self.reason = widgets.Text(placeholder="Why (the flow is told)")
         choices = choices_of(wait.schema)
-        abort = form._button("Abort", lambda: form.abort(self), questions.abort_line(form._exec_id, wait))
+        abort = form._button("Abort", lambda: form.abort(self), questions.abort_line(form.name, wait))
         facts = [_text(f"{key}: {text[:2000]}", "opacity:.8") for key, text in questions.metadata(wait)]
         asked = f"{wait.name}: {wait.question or 'an answer, please'}"
         head = [] if is_said else [_text(asked[:2000], "font-weight:600"), *facts]
         self.field = None if choices else field_of(wait.schema, wait)
         if self.field is None:
             answers = [
-                form._button(label, self._answering(form, choice), questions.answer_line(form._exec_id, wait, choice))
+                form._button(label, self._answering(form, choice), questions.answer_line(form.name, wait, choice))
                 for label, choice in choices
             ]
         else:
-            tip = questions.answer_line(form._exec_id, wait)
+            tip = questions.answer_line(form.name, wait)
             answers = [form._button("Answer", lambda: form.answer(self, self._read), tip, style="primary")]
         self.buttons = [*answers, abort]
         rows = [*head, *([self.field.widget] if self.field is not None else [])]

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 
     from .session import Notebook
 
-__all__ = ["Command", "Room", "Rooms", "command", "expanded", "options_of", "parsed", "quoted", "saying_which", "split"]
+__all__ = [
+    "Command",
+    "Room",
+    "Rooms",
+    "as_typed",
+    "command",
+    "expanded",
+    "options_of",
+    "parsed",
+    "quoted",
+    "saying_which",
+    "split",
+]
 
 _PLAIN = re.compile(r"[\w@%+=:,./#~-]+", re.ASCII)
 
@@ -165,6 +177,12 @@ def split(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError as e:  # a quotation that is not closed
         raise UsageError(f"{line.strip()!r}: {e}") from None
+
+
+def as_typed(text: str, commands: Iterable[str]) -> str:
+    """What Kitaru says, with a shell's ``kitaru runs`` as the magic's ``%kitaru runs``, where there is that one."""
+    names = "|".join(map(re.escape, commands))
+    return re.sub(rf"(?<=`)kitaru(?= (?:{names})\b)", "%kitaru", text)
 
 
 def quoted(word: str) -> str:

@@ -18,7 +18,7 @@ from . import display as faces
 from .answering import Answering
 from .between import Between
 from .browsing import Browsing
-from .commands import Rooms, expanded, options_of, parsed, saying_which, split
+from .commands import Rooms, as_typed, expanded, options_of, parsed, saying_which, split
 from .debugging import Debugging
 from .editing import Editing
 from .exporting import Exporting
@@ -219,7 +219,7 @@ class KitaruMagics(Magics):
             raise self._shown(e) from e
 
     def _shown(self, error: KitaruError) -> Exception:
-        return error if self.tracebacks else UsageError(f"{error}")
+        return error if self.tracebacks else UsageError(as_typed(f"{error}", self.rooms.commands))
 
     def complete(self, context: CompletionContext) -> SimpleMatcherResult:
         """Tab: subcommands, then REFs, executions and options. In a line of ours nobody else has a say."""

@@ -70,6 +70,8 @@ class Moved:
         Those with something in them that could not be had again, and why.
     again : tuple of str or None
         Of an execution of a flow, which has no variables: the steps that run again from where it went back to.
+    unsure : dict of str to str
+        Those that are as they were recorded, which a cell without a record had bound since; and that cell.
     """
 
     loaded: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ class Moved:
     kept: tuple[str, ...] = ()
     lost: dict[str, str] = field(default_factory=dict)
     again: tuple[str, ...] | None = None
+    unsure: dict[str, str] = field(default_factory=dict)
 
 
 class Namespace:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from kitaru.client import Execution, PendingWait
+from kitaru.errors import UsageError
 
 from . import display
 from .commands import quoted
@@ -32,6 +35,7 @@ __all__ = [
     "shown",
 ]
 
+_WORD = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 _MANY = 20  # entries of metadata, waits
 
 
@@ -48,10 +52,19 @@ def pending(e: Execution) -> list[PendingWait]:
 # ---------------------------------------------------------------- the lines that do it
 
 
-def answer_line(exec_id: str, w: PendingWait, value: Any = ...) -> str:
+def answer_line(name: str, w: PendingWait, value: Any = ...) -> str:
     """What answers it: with `value`, or with something that would do."""
-    said = as_json(w.example if value is ... else value)
-    return f"%kitaru answer {quoted(exec_id)} {quoted(w.name)} {quoted(said)}"
+    said = _typed(w, w.example if value is ... else value)
+    return f"%kitaru answer {quoted(name)} {quoted(w.name)} {quoted(said)}"
+
+
+def _typed(w: PendingWait, value: Any) -> str:
+    """An answer as a person would type it: a choice or a text needs no quotes."""
+    if isinstance(value, str) and _WORD.fullmatch(value):
+        with suppress(UsageError):
+            if w.read(value) == value:
+                return value
+    return as_json(value)
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
@@ -60,15 +73,15 @@ def as_json(value: Any, indent: int | None = None) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def abort_line(exec_id: str, w: PendingWait, reason: str = "") -> str:
+def abort_line(name: str, w: PendingWait, reason: str = "") -> str:
     """What closes it without an answer."""
     why = f" --reason {quoted(reason)}" if reason else ""
-    return f"%kitaru abort {quoted(exec_id)} {quoted(w.name)}{why}"
+    return f"%kitaru abort {quoted(name)} {quoted(w.name)}{why}"
 
 
-def resume_line(exec_id: str) -> str:
+def resume_line(name: str) -> str:
     """What goes on with it."""
-    return f"%kitaru resume {quoted(exec_id)}"
+    return f"%kitaru resume {quoted(name)}"
 
 
 def ready_line() -> str:
@@ -89,12 +102,12 @@ def said_of(exec_id: str, w: PendingWait) -> str:
     return f"{line(exec_id)} waits for {line(w.name)}{asked}"
 
 
-def shown(e: Execution) -> Face:
-    """What an execution waits for, and what to type."""
+def shown(e: Execution, name: str) -> Face:
+    """What an execution waits for, and what to type; there it is called `name`."""
     waits = pending(e)
     texts, parts = [], []
     for w in [w for w in waits if w.about != "child"][:_MANY]:
-        face = _asked(e.exec_id, w) if is_asked(w) else _asleep(e.exec_id, w)
+        face = _asked(e.exec_id, name, w) if is_asked(w) else _asleep(e.exec_id, w)
         texts.append(face.text)
         parts.append(face.html)
     if children := [w.name for w in waits if w.about == "child"]:
@@ -105,23 +118,23 @@ def shown(e: Execution) -> Face:
     if not waits:
         texts.append(f"{line(e.exec_id)} {'was answered and can go on' if e.data.waits.open else 'waits for nothing'}")
         parts.append("<p>It was answered, and can go on.</p>" if e.data.waits.open else "")
-    if (goes := _going_on(e, waits)) is not None:
+    if (goes := _going_on(e, name, waits)) is not None:
         texts.append(f"  go on    {goes}")
         parts.append(f"<p>go on {_code(goes)}</p>")
     page = display._page(display.heading(e.flow, e.status.value, e.exec_id, ""), "".join(parts))
     return Face(page, "\n".join(texts))
 
 
-def _going_on(e: Execution, waits: Sequence[PendingWait]) -> str | None:
+def _going_on(e: Execution, name: str, waits: Sequence[PendingWait]) -> str | None:
     """What goes on with it; None where a person has to answer first."""
     if e.status.is_finished:
         return None
     if len(waits) < len(e.data.waits.open):
-        return resume_line(e.exec_id)
+        return resume_line(name)
     return ready_line() if waits and not any(map(is_asked, waits)) else None
 
 
-def _asked(exec_id: str, w: PendingWait) -> Face:
+def _asked(exec_id: str, name: str, w: PendingWait) -> Face:
     facts = [(line(key, 40), text) for key, text in metadata(w)]
     width = max((len(key) for key, _ in facts), default=0)
     lines = [said_of(exec_id, w), *(f"  {key:<{max(width, 7)}}  {line(text, 200)}" for key, text in facts)]
@@ -132,7 +145,7 @@ def _asked(exec_id: str, w: PendingWait) -> Face:
     if w.due is not None:
         lines.append(f"  until    {moment(w.due)}")
         rows.append(("until", display._varies(moment(w.due))))
-    command = answer_line(exec_id, w)
+    command = answer_line(name, w)
     lines.append(f"  answer   {line(command, 500)}")
     rows.append(("answer", _code(command)))
     question = display._hb(w.question or "an answer, please")

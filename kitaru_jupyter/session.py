@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import kitaru
@@ -98,6 +99,19 @@ def _begins_behind(fork: Execution, branch: Branch) -> str:
     edited = [n for n, step in enumerate(fork.branch()) if step.edited]
     place = min([*edited, len(branch)]) - 1
     return branch.steps[place].label if 0 <= place < len(branch) else ""
+
+
+def _unsure(branch: Branch, upto: int, reader: Step | None) -> dict[str, str]:
+    """The variables of a state that a cell without a record had bound since they were recorded; and that cell."""
+    out: dict[str, str] = {}
+    for step in [*branch.steps[:upto], *([] if reader is None else [reader])]:
+        out |= {name: cell.label for cell in step.plain for name in cell.binds}
+        known = {name for name, _ in step.data.arguments}
+        if step is not reader and step.data.status == "completed":
+            known |= {*step.deleted, *(name for name, _ in step.outputs)}
+        out = {name: label for name, label in out.items() if name not in known}
+    state = branch.state(upto, reader=reader)
+    return {name: label for name, label in out.items() if name in state}
 
 
 class Notebook:
@@ -263,7 +277,7 @@ class Notebook:
         UntrustedValueError
             It holds code, and its store is not trusted. Nothing has changed.
         """
-        client, execution, label = self._step_of(ref)
+        _, execution, label = self._step_of(ref)
         if ref is not None and label is not None and "." in ref.rpartition(":")[2]:
             raise UsageError(f"{ref} is a value: check out the step that it comes from, {label}")
         if not execution.data.begun.by_hand:
@@ -616,12 +630,13 @@ class Notebook:
         return self.place
 
     def _go(self, execution: Execution, branch: Branch, upto: int, reader: Step | None = None) -> Moved:
-        return self.namespace.go(
+        moved = self.namespace.go(
             branch.state(upto, reader=reader),
             branch.imports(upto, reader=reader),
             execution.ref_to,
             trusted=execution.is_trusted,
         )
+        return replace(moved, unsure=_unsure(branch, upto, reader))
 
     def _checkout_of_flow(self, execution: Execution, label: str | None, *, before: bool) -> Moved:
         if label is None:
@@ -701,6 +716,11 @@ class Notebook:
                 "that begins with %%kitaru_step NAME begins one"
             )
         return current
+
+    def named(self, execution: Execution) -> str:
+        """An execution as a line of this notebook names it: with its store in front where that is not this one's."""
+        here = {self._session.store.url, self.client.store.url}
+        return execution.exec_id if here == {execution.store.url} else execution.address
 
     def show(self, ref: str) -> Execution | Checkpoint | Artifact:
         """What a REF names: on this notebook's branch first, over its forks, then in the store.

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from kitaru.client import Artifact, Checkpoint
 from kitaru.messages import Turn, conversation, figures, transcript, turns
 
-__all__ = ["Said", "said", "speaker"]
+__all__ = ["Said", "heading", "said", "speaker"]
 
+_LONG = 16  # characters of an identifier
 _SPEAKERS = {"assistant", "system", "thinking", "tool", "user"}
 
 
@@ -50,6 +51,15 @@ def speaker(turn: Turn) -> str:
     return word if word in _SPEAKERS else "other"
 
 
+def heading(turn: Turn) -> str:
+    """Who speaks; the identifier of a tool call is cut short: it tells which result is whose."""
+    before, space, last = turn.head.rpartition(" ")
+    if len(last) <= _LONG or not any(c.isdigit() for c in last):
+        return turn.head
+    return f"{before}{space}…{last[-6:]}"
+
+
 def _turn(turn: Turn) -> str:
     body = f"<pre>{html.escape(turn.body)}</pre>" if turn.body else ""
-    return f'<div class="kitaru-turn kitaru-by-{speaker(turn)}"><b>{html.escape(turn.head)}</b>{body}</div>'
+    head = f'<b title="{html.escape(turn.head)}">{html.escape(heading(turn))}</b>'
+    return f'<div class="kitaru-turn kitaru-by-{speaker(turn)}">{head}{body}</div>'

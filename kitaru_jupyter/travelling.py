@@ -47,6 +47,10 @@ def told(moved: Moved) -> str:
     if moved.kept:
         lines[0] += f"; not recorded, and left alone: {_some(moved.kept)}"
     lines += [f"{name} could not be had again whole: {why}" for name, why in sorted(moved.lost.items())]
+    for label in dict.fromkeys(moved.unsure.values()):
+        names = tuple(name for name, cell in moved.unsure.items() if cell == label)
+        too = "it too" if len(names) == 1 else "them too"
+        lines.append(f"{_some(names)}: as recorded before {label}, which has bound {too} and left no record of that")
     return "\n".join(lines)
 
 

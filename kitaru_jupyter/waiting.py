@@ -110,4 +110,4 @@ class Suspended:
 
             Form(self._magics, execution).publish()
         else:
-            faces.publish(questions.shown(execution))
+            faces.publish(questions.shown(execution, self._magics.notebook.named(execution)))

@@ -153,9 +153,14 @@ border-bottom:1px solid var(--jp-border-color1,rgba(128,128,128,.5))}
 @ table td.kitaru-inside{padding-left:2.5em}
 @ table .kitaru-number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 @ table .kitaru-step{white-space:pre}
-@ ins{text-decoration:none;color:var(--jp-success-color0,#2e7d32);background:rgba(46,160,67,.18);border-radius:2px}
-@ del{color:var(--jp-error-color1,#d32f2f);background:rgba(248,81,73,.16);border-radius:2px}
-@ .kitaru-chg{color:var(--jp-warn-color0,#b26a00)}
+@ ins{text-decoration:none;color:var(--jp-success-color0,#2e7d32);
+color:color-mix(in srgb,var(--jp-success-color0,#2e7d32) 50%,var(--jp-content-font-color1,CanvasText));
+background:rgba(46,160,67,.18);border-radius:2px}
+@ del{color:var(--jp-error-color1,#d32f2f);
+color:color-mix(in srgb,var(--jp-error-color1,#d32f2f) 60%,var(--jp-content-font-color1,CanvasText));
+background:rgba(248,81,73,.16);border-radius:2px}
+@ .kitaru-chg{color:var(--jp-warn-color0,#b26a00);
+color:color-mix(in srgb,var(--jp-warn-color0,#b26a00) 60%,var(--jp-content-font-color1,CanvasText))}
 @ .kitaru-dim{color:var(--jp-content-font-color2,inherit)}
 </style>""".replace("@", ".kitaru.kitaru-diff").replace("\n", " ")
 

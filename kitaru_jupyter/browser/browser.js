@@ -197,7 +197,11 @@ class View {
     if (focused) [...this.runs.children].find((row) => row.dataset.id === focused)?.focus();
   }
 
-  openRow(row) { if (!this.busy) this.send({ do: "open", ref: row.dataset.id }); }
+  openRow(row) {
+    if (this.busy) return;
+    this.code.textContent = ""; // it was about another one
+    this.send({ do: "open", ref: row.dataset.id });
+  }
 
   // ---------------------------------------------------------------- the execution in the middle
 
@@ -313,7 +317,10 @@ class View {
   // Keys may come faster than the kernel looks: it is asked for where they end.
   choose(ref, patience = 120) {
     clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => this.send({ do: "choose", ref }), patience);
+    this.waiting = setTimeout(() => {
+      this.code.textContent = this.shows ?? ""; // it was about another one
+      this.send({ do: "choose", ref });
+    }, patience);
   }
 
   keyOnStage(event) {
@@ -535,8 +542,9 @@ class View {
   }
 
   drawLines() {
-    const lines = this.get("lines");
-    if (!this.code.textContent && lines.show) this.code.textContent = lines.show;
+    const { show } = this.get("lines"), said = this.code.textContent;
+    if (show && (!said || said === this.shows)) this.code.textContent = show;
+    this.shows = show;
   }
 
   drawJob() {

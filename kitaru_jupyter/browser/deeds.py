@@ -145,7 +145,8 @@ class Deeds:
             raise UsageError("this value cannot be edited here")
         why = why if isinstance(why, str) else ""
         artifact = desk.artifact(ref)
-        full = f"{desk.execution.exec_id}:{artifact.name}"
+        name = desk.name
+        full = f"{name}:{artifact.name}"
         value = forms.read(artifact, mode, text)
 
         def edit() -> Any:
@@ -157,7 +158,7 @@ class Deeds:
             return Told("failed", display.line(e, 1000), other_type="Give --force" in f"{e}")
         except _Stopped:
             return Told("stopped", "the edit was not recorded")
-        line = lines.edit(desk.execution.exec_id, artifact.name, mode=mode, why=why, text=text)
+        line = lines.edit(name, artifact.name, mode=mode, why=why, text=text)
         stale = len(edited.stale)
         said = f"{stale} step{'' if stale == 1 else 's'} now stale" if stale else "no step depends on it"
         return Told(
@@ -169,7 +170,8 @@ class Deeds:
     def _checkout(self, desk: Desk, message: State, progress: Progress) -> Told:
         assert desk.shown is not None
         before = message.get("before") is True
-        full = f"{desk.shown.exec_id}:{message['ref']}"
+        name = desk.named(desk.shown)
+        full = f"{name}:{message['ref']}"
 
         def checkout() -> Any:
             return self._notebook.checkout(full, before=before)
@@ -179,7 +181,7 @@ class Deeds:
             moved = checkout() if goes_back else self._between_cells(checkout, progress)
         except _Stopped:
             return Told("stopped", "nothing was checked out")
-        line = lines.checkout(desk.shown.exec_id, message["ref"], before=before)
+        line = lines.checkout(name, message["ref"], before=before)
         now = self._notebook.get().exec_id if moved.again else desk.shown.exec_id
         return Told("done", told_of_moves(moved), line, exec_id=now)
 
@@ -201,7 +203,7 @@ class Deeds:
         """A step again, on its recorded inputs. Nobody can be asked here: its frames are text."""
         checkpoint = desk.checkpoint(message["ref"])
         room, said = self._magics.debugging, list[str]()
-        line = lines.debug(checkpoint.execution.exec_id, checkpoint.label)
+        line = lines.debug(desk.named(checkpoint.execution), checkpoint.label)
         progress.say(now=True, at=display.line(checkpoint.label, 120), line=line)
         again = room.again(checkpoint, tell=said.append)
         try:
@@ -245,7 +247,7 @@ class Deeds:
         text = message.get("text")
         value = wait.read(text.strip() if isinstance(text, str) else "")
         executions.input(name, wait.id, value)
-        line = questions.answer_line(name, wait, value)
+        line = questions.answer_line(desk.name, wait, value)
         return Told("done", f"{display.line(wait.name, 120)} is answered: Resume goes on", line, exec_id=name)
 
     def _abort(self, desk: Desk, message: State, progress: Progress) -> Told:
@@ -253,7 +255,7 @@ class Deeds:
         executions, name, wait = self._waiting(desk, message)
         executions.abort_wait(name, wait.id)
         said = f"{display.line(wait.name, 120)} is closed without an answer: Resume goes on"
-        return Told("done", said, questions.abort_line(name, wait), exec_id=name)
+        return Told("done", said, questions.abort_line(desk.name, wait), exec_id=name)
 
     def _waiting(self, desk: Desk, message: State) -> tuple[Executions, str, PendingWait]:
         assert desk.execution is not None
@@ -271,7 +273,7 @@ class Deeds:
             raise UsageError(f"{name} is a notebook's: there is no flow to cancel")
         status = KitaruClient(desk.execution.store).executions.cancel(name).value
         later = "" if status == "cancelled" else ": it is cancelled before its next step"
-        return Told("done", f"{name} is {status}{later}", lines.cancel(name), exec_id=name)
+        return Told("done", f"{name} is {status}{later}", lines.cancel(desk.name), exec_id=name)
 
     # ------------------------------------------------------------ going on
 
@@ -287,12 +289,12 @@ class Deeds:
         execution = desk.execution
         assert execution is not None
         if execution.data.begun.by_hand:
-            return self._go_on_with_cells(execution, progress, until=until)
+            return self._go_on_with_cells(desk.name, execution, progress, until=until)
         current = self._notebook.execution()
         is_current = current is not None and current.exec_id == execution.exec_id
-        line = lines.going_on(execution.exec_id, current=is_current, until=until or "")
+        line = lines.going_on(desk.name, current=is_current, until=until or "")
         if steps is not None:
-            line = lines.step(execution.exec_id, current=is_current)
+            line = lines.step(desk.name, current=is_current)
         if not is_current:
             self._notebook.attend(execution)
         progress.say(now=True, total=_ahead(desk), line=line, stops=True)
@@ -312,16 +314,16 @@ class Deeds:
             self._leave = None
         return _came_of_it(execution, status, following, line)
 
-    def _go_on_with_cells(self, execution: Execution, progress: Progress, *, until: str | None) -> Told:
+    def _go_on_with_cells(self, name: str, execution: Execution, progress: Progress, *, until: str | None) -> Told:
         """The cells run on the main thread, where they always do, and where their variables are."""
         notebook, cells = self._notebook, _Cells(self._magics.resuming.shell, progress)
         current = notebook.execution()
         is_current = current is not None and current.exec_id == execution.exec_id
-        line = lines.going_on(execution.exec_id, current=is_current, until=until or "")
+        line = lines.going_on(name, current=is_current, until=until or "")
 
         async def work() -> tuple[int, int]:
             if not is_current:
-                notebook.open(execution.exec_id)
+                notebook.open(name)
             return await self._magics.resuming.cells(until=until, progress=cells)
 
         try:

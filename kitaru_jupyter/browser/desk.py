@@ -5,6 +5,7 @@ It reads the store and gives plain state; it changes nothing that is recorded, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kitaru.client import Artifact, Checkpoint, Execution, KitaruClient
@@ -28,14 +29,22 @@ class Desk:
     ----------
     client
         Of the store that is looked at.
+    named
+        Gives what an execution is called in a line of the notebook.
     """
 
-    def __init__(self, client: KitaruClient) -> None:
-        self.client = client
+    def __init__(self, client: KitaruClient, named: Callable[[Execution], str]) -> None:
+        self.client, self.named = client, named
         self.execution: Execution | None = None
         self.shown: Execution | None = None  # whose steps are shown: the execution's, or its origin's
         self.plan: Any = None
         self._picture: Any = None
+
+    @property
+    def name(self) -> str:
+        """What the execution is called in a line of the notebook."""
+        assert self.execution is not None
+        return self.named(self.execution)
 
     def executions(self) -> State:
         """The list on the left."""
@@ -54,7 +63,7 @@ class Desk:
         self.execution, self.shown, self.plan = execution, origin or execution, plan
         state = sight.opened(execution, plan=plan, origin=origin)
         waits = [] if execution.status.is_finished else questions.pending(execution)
-        return {**state, "waits": sight.waits(execution.exec_id, waits), **self._drawn(state)}
+        return {**state, "waits": sight.waits(execution.exec_id, self.name, waits), **self._drawn(state)}
 
     def _origin(self, execution: Execution) -> Execution | None:
         """What a fork that has not run yet was forked from; None of anything else."""
@@ -173,7 +182,7 @@ class Desk:
             "text": form.text,
             "note": form.note,
             "type": sight.value_type(artifact),
-            "line": lines.edit(self.execution.exec_id, artifact.name, mode=form.mode),
+            "line": lines.edit(self.name, artifact.name, mode=form.mode),
             "error": "",
             "other_type": False,
         }
@@ -182,7 +191,7 @@ class Desk:
         """For each button, the line that does the same."""
         if self.execution is None:
             return {}
-        name, is_current = self.execution.exec_id, self.execution.exec_id == current
+        name, is_current = self.name, self.execution.exec_id == current
         out = {
             "open": lines.opening(name),
             "plan": lines.plan(name),
@@ -193,7 +202,7 @@ class Desk:
             "show": lines.show(name, ref),
         }
         if ref:
-            shown = self.shown.exec_id if self.shown else name
+            shown = self.named(self.shown) if self.shown else name
             out |= {
                 "checkout": lines.checkout(name, ref, before=False),
                 "before": lines.checkout(shown, ref, before=True),

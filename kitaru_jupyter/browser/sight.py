@@ -16,7 +16,7 @@ from kitaru.client import Artifact, Checkpoint, Execution, PendingWait, Summary
 from kitaru.sessions import verdicts
 
 from .. import display, questions
-from ..transcripts import said, speaker
+from ..transcripts import heading, said, speaker
 
 __all__ = ["alone", "executions", "opened", "planned", "step", "value", "value_type", "waits"]
 
@@ -89,8 +89,11 @@ def opened(execution: Execution, *, plan: Any = None, origin: Execution | None =
     }
 
 
-def waits(exec_id: str, pending: Iterable[PendingWait]) -> list[State]:
-    """What it waits for: of what people answer, the question, what it takes, and the lines that do it."""
+def waits(exec_id: str, name: str, pending: Iterable[PendingWait]) -> list[State]:
+    """What it waits for: of what people answer, the question, what it takes, and the lines that do it.
+
+    A line says `name`, which may have the store's address in front.
+    """
     return [
         {
             "id": w.id,
@@ -102,8 +105,8 @@ def waits(exec_id: str, pending: Iterable[PendingWait]) -> list[State]:
             "until": w.due,
             "facts": [[display.line(k, 60), display.block(text)] for k, text in questions.metadata(w)],
             "text": _begun_answer(w),
-            "answer": display.line(questions.answer_line(exec_id, w), 1000),
-            "abort": display.line(questions.abort_line(exec_id, w), 1000),
+            "answer": display.line(questions.answer_line(name, w), 1000),
+            "abort": display.line(questions.abort_line(name, w), 1000),
         }
         for w in pending
     ]
@@ -187,7 +190,7 @@ def _chat(c: Checkpoint, edited: Mapping[str, Artifact]) -> State | None:
     found = said(c, edited)
     if found is None:
         return None
-    return {"turns": [[speaker(turn), turn.head, turn.body] for turn in found.turns], "figures": found.figures}
+    return {"turns": [[speaker(turn), heading(turn), turn.body] for turn in found.turns], "figures": found.figures}
 
 
 def _short(a: Artifact, name: str = "") -> State:

@@ -98,7 +98,7 @@ class Browser(anywidget.AnyWidget):
         self._looks, self._works = Worker("kitaru-looks", parent), Worker("kitaru-works", parent)
         self._lock = threading.RLock()
         self._reading = threading.Lock()  # what is read last is shown last, whichever thread it was
-        self._desk = Desk(client)
+        self._desk = Desk(client, self._notebook.named)
         self._deeds = Deeds(self._magics, parent, self._glance)
         self._glanced = 0.0
         self._progress: Progress | None = None

@@ -335,7 +335,7 @@ def _value(graph: nx.MultiDiGraph[str], key: str, ref: str, asked: Asked) -> Nod
         ref=ref,
         name=name,
         about=shown,
-        title=", ".join([line(ref, 100), *marks, shown]),
+        title=", ".join([name if ref.startswith("sha256:") else line(ref, 100), *marks, shown]),
         marks=tuple(marks),
         chosen=key == asked.chosen,
     )

@@ -167,6 +167,23 @@ def test_each_line_that_it_shows_does_what_the_button_did(browse, failed, cells,
     assert client.executions.get(fork.exec_id).result == "MIT, MIT, BSD"
 
 
+def test_an_execution_of_another_store_is_named_with_its_store(browse, store, tmp_path):
+    """The notebook is connected elsewhere: a bare name would be looked for there."""
+    there = kitaru.KitaruClient(kitaru.connect(tmp_path / "there"))
+    failed = audit.options(raises=False).run(3).exec_id
+    kitaru.connect(store)
+    address = there.executions.get(failed).address
+    browser = browse(address)
+    assert browser.lines["resume"] == f"%kitaru open {address}\n%kitaru resume"
+    assert browser.lines["debug"] == f"%kitaru debug {address}:classify#3"
+    edit(browser, "collect#1.output", mended)
+    assert browser.job["phase"] == "done", browser.job["told"]
+    assert browser.job["line"].startswith(f"%%kitaru_edit {address}:collect#1.output --json")
+    browser.do("resume")
+    assert there.executions.latest().result == "MIT, MIT, BSD"
+    assert kitaru.connect(store) is store
+
+
 def test_a_second_edit_stands_beside_the_first(browse, failed, client):
     browser = browse(failed)
     edit(browser, "collect#1.output", mended)

@@ -406,6 +406,10 @@ def test_a_failed_run_is_opened_corrected_and_resumed_by_hand(browser, lab, fold
     assert page.inner_text(".kb-code") == "%kitaru debug audit-1:classify#3"
     page.screenshot(path=str(pictures / "browse-debug.png"))
     page.focus(".kb svg [data-ref='classify#3']")
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function("() => document.querySelector('.kb-code').textContent.startsWith('%kitaru show')")
+    page.click(".kb svg [data-ref='classify#3']")
+    page.wait_for_function("() => document.querySelector('.kb-code').textContent === '%kitaru show audit-1:classify#3'")
 
     # By arrow keys to where the wrong value was made.
     for _ in range(3):
@@ -451,6 +455,7 @@ def test_a_failed_run_is_opened_corrected_and_resumed_by_hand(browser, lab, fold
     page.locator(".kb-runs [role=option]").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector(".kb-main .kb-title:text-is('patient')")
+    page.wait_for_function("() => document.querySelector('.kb-code').textContent.includes('patient-1')")
 
     # A stop, while a cell keeps the kernel busy.
     page.evaluate(RUN_LAST, BUSY)
@@ -487,12 +492,14 @@ def test_a_failed_run_is_opened_corrected_and_resumed_by_hand(browser, lab, fold
     page.wait_for_selector(".kb-plan:visible")
     page.click(".kb-side button:text-is('Debug')")
     page.wait_for_selector(".kb-debugged")
+    page.evaluate(RUN_LAST, f"%kitaru diff audit-1 {fork.exec_id}")
+    page.wait_for_selector(".kitaru-diff ins")
     for theme, name in (("JupyterLab Light", "light"), ("JupyterLab Dark", "dark")):
         page.evaluate(THEME, theme)
         page.wait_for_function(f"() => document.body.dataset.jpThemeLight === '{str(name == 'light').lower()}'")
         page.wait_for_selector("#jupyterlab-splash", state="detached")
         page.screenshot(path=str(pictures / f"browse-{name}.png"))
-        for selector in WRITTEN:
+        for selector in (*WRITTEN, ".kitaru-diff ins", ".kitaru-diff .kitaru-chg"):
             ratio = page.evaluate(CONTRAST, selector)
             assert ratio >= 4.5, f"{selector} in {theme}: {ratio:.1f}"
 
@@ -532,6 +539,8 @@ def test_a_question_is_answered_in_the_browser_and_in_a_form_below_a_cell(browse
     page.click(".jp-OutputArea button:text-is('Go on')")
     page.wait_for_selector(".jp-OutputArea :text('asks-2 completed')")
     page.screenshot(path=str(pictures / "form.png"))
+    page.click(".kb-runs [role=option][data-id='audit-1']")
+    page.wait_for_function("() => document.querySelector('.kb-code').textContent.startsWith('%kitaru show audit-1')")
     assert recorded.executions.get("asks-2").result is True
     assert page.evaluate("() => window.harmed") is None
     assert view.said == []

@@ -138,6 +138,7 @@ def test_runs_of_an_empty_store_is_empty(cells):
         ("log all", "unrecognized arguments: all"),
         ("show nothing", "no execution"),
         ("open nothing", "no execution nothing"),
+        ("open nothing", "`%kitaru runs` lists those that there are"),
         ("--frobnicate", "there is no %kitaru --frobnicate"),
         ("log --failed", "%kitaru log: unrecognized arguments: --failed"),
         ("help nothing", "there is no %kitaru nothing"),

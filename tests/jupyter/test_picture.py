@@ -170,6 +170,7 @@ def test_the_lines_tell_their_relations_apart():
     kinds = [g.get("class").split()[1] for g in root.iter(f"{SVG}g") if (g.get("class") or "").startswith("k-line")]
     assert {"k-generated", "k-part_of", "k-used", "k-after", "k-edited_from"} <= {*kinds}
     assert "edited" in words(nodes(picture(graph))["sha256:3"]), "without being asked for"
+    assert titles(picture(graph))["sha256:3"].startswith("value, edited"), "nobody listens to a digest"
 
 
 def test_a_graph_of_steps_alone_is_drawn_too():

@@ -93,6 +93,18 @@ def test_a_speaker_is_one_of_those_that_have_a_colour():
     assert transcripts.speaker(transcripts.Turn('role "x"', "")) == "other"
 
 
+@pytest.mark.parametrize(
+    ("head", "shown"),
+    [
+        ("tool call licence_of pyd_ai_0324e510898646bcb3a76fa5a5bcc44a", "tool call licence_of …bcc44a"),
+        ("tool result c1", "tool result c1"),
+        ("tool call what_the_weather_is_like", "tool call what_the_weather_is_like"),
+    ],
+)
+def test_the_identifier_of_a_call_is_cut_short_and_a_name_is_not(head, shown):
+    assert transcripts.heading(transcripts.Turn(head, "")) == shown
+
+
 # ---------------------------------------------------------------- editing
 
 

@@ -221,6 +221,27 @@ def test_a_failed_cell_is_no_state_but_what_it_did_is_noted(audit):
     assert audit.shell.user_ns["rows"] == [3, 1, 2]
 
 
+@pytest.mark.parametrize("cell", ["rows = [9]", "%%kitaru_step broken\nrows = [9]\nrows[3]"])
+def test_what_a_cell_without_a_record_had_bound_is_not_taken_for_what_it_was_in_silence(audit, cell):
+    audit(cell)
+    label = "broken#1" if "broken" in cell else f"In[{audit.shell.execution_count - 1}]"
+    audit("%%kitaru_step other\nz = 1")
+    audit("%kitaru checkout collect")
+    said = audit("%kitaru checkout other").out.splitlines()
+    assert said[1:] == [f"rows: as recorded before {label}, which has bound it too and left no record of that"]
+    audit("%%kitaru_step reads\nn = len(rows)")
+    audit("%kitaru checkout collect")
+    assert "no record" not in audit("%kitaru checkout reads").out, "it has the value that it stood on"
+
+
+def test_a_plain_cell_whose_value_was_read_is_no_reason_to_doubt(audit):
+    audit("rows = [9]")
+    audit("%%kitaru_step reads\nn = len(rows)")
+    audit("%kitaru checkout collect")
+    assert "no record" not in audit("%kitaru checkout reads").out
+    assert user(audit)["rows"] == [9]
+
+
 def test_code_of_a_store_that_is_not_trusted_does_not_run(cells, monkeypatch):
     cells("%%kitaru_step make\nclass Box:\n    print('running')\nbox = Box()")
     monkeypatch.setattr("kitaru.artifacts.is_trusted", lambda store: False)

@@ -424,6 +424,7 @@ def test_a_form_has_a_field_for_each_simple_property(review):
     assert "ok: choose one" in form.told.value
     assert not form.sections[0].is_off
     ok, why = (row.children[1] for row in form.sections[0].field.widget.children)
+    assert (ok.tooltip, why.tooltip) == ("ok", "why"), "what a screen reader says of them"
     ok.index, why.value = 0, "good"
     press(form, "Answer")
     review("%kitaru resume r-1")
@@ -475,6 +476,38 @@ def test_a_form_aborts_with_a_reason(review):
     assert "r-1 failed" in form.told.value
 
 
+def test_a_form_whose_wait_somebody_else_has_closed_goes_on(review):
+    begun(review, "bool")
+    form = form_of(review)
+    review("%kitaru answer r-1 verdict yes")
+    press(form, "No")
+    assert "The first answer holds" in form.told.value
+    assert (form.sections[0].is_off, form.goes_on.layout.display) == (True, None)
+    press(form, "Go on")
+    assert "r-1 completed" in form.told.value
+
+
+def test_a_form_of_an_execution_that_somebody_has_cancelled_is_off(review):
+    begun(review, "bool")
+    form = form_of(review)
+    review("%kitaru cancel r-1")
+    press(form, "No")
+    assert (form.sections[0].is_off, form.goes_on.layout.display) == (True, "none")
+
+
+def test_what_waits_in_another_store_is_named_with_it(review, tmp_path):
+    """A line that is printed works, whatever the notebook has connected to since."""
+    begun(review, "['x', 'y']")
+    form, address = form_of(review), review.notebook.client.executions.get("r-1").address
+    assert "%kitaru answer r-1 verdict x\n" in f"{form._face.text}\n", "a choice needs no quotes"
+    review(f"%kitaru connect {tmp_path}")
+    shown = review(f"%kitaru answer {address} verdict")
+    assert f"  answer   %kitaru answer {address} verdict x" in shown.text
+    press(form, "y")
+    assert f"%kitaru answer {address} verdict y" in form.told.value
+    assert review(f"%kitaru resume {address}").value == ("A", "y")
+
+
 def test_a_form_asks_on_where_the_flow_waits_again(review):
     review(
         "@kitaru.flow\ndef twice():\n    return [kitaru.wait(name='n', schema=bool, question=q) for q in ('a?', 'b?')]"
@@ -503,7 +536,7 @@ def _all(widget):
 
 def test_a_form_stands_below_what_it_is_about_and_that_stays_without_a_kernel(review):
     begun(review)
-    shown = questions.shown(review.notebook.client.executions.get("r-1"))
+    shown = questions.shown(review.notebook.client.executions.get("r-1"), "r-1")
     review.shell.display_pub.outputs.clear()
     form_of(review).publish()
     page, form = (output["data"] for output in review.shell.display_pub.outputs)
