@@ -263,7 +263,7 @@ class Notebook:
         UntrustedValueError
             It holds code, and its store is not trusted. Nothing has changed.
         """
-        client, execution, label = self._step_of(ref)
+        _, execution, label = self._step_of(ref)
         if ref is not None and label is not None and "." in ref.rpartition(":")[2]:
             raise UsageError(f"{ref} is a value: check out the step that it comes from, {label}")
         if not execution.data.begun.by_hand:
