@@ -510,10 +510,9 @@ class Engine:
         """
         ended = None
         try:
-            if self.history.released is None:  # else its end was under way: nothing comes after that
-                with self.lock:
-                    release = Release(status, reason, self.clock.time(), before, self._breaks)
-                    self.history.write(release, size_of(before.arguments) if before is not None else 0)
+            release = Release(status, reason, self.clock.time(), before, self._breaks)
+            with contextlib.suppress(Halt), self.lock:  # where its end was under way nothing comes after that
+                self.history.write(release, size_of(before.arguments) if before is not None else 0)
             self.journal.flush()
             ended = self.history.released
         except (Halt, StoreError):

@@ -450,14 +450,14 @@ def rest(store: Store, claimed: Claimed, release: Release, clock: Clock, found: 
         journal.flush()
         if begun.parent is not None and release.status == "cancelled":
             deliver(store, exec_id, begun.parent[0], release.status, clock.time(), journal.insist)
+        journal.close()
+        beat.end(release.status, [h.key for h in found if is_settled(h, State(status=release.status), waits)])
     except Halt as halt:
         beat.end()  # a process that lives on must not look as if it ran this one
         raise halt.error from halt.__cause__
     except BaseException:  # Ctrl-C, or SIGTERM
         give_back(journal, beat, claimed.state)
         raise
-    journal.close()
-    beat.end(release.status, [h.key for h in found if is_settled(h, State(status=release.status), waits)])
     if release.status == "cancelled":
         with suppress(Exception):  # derived: made again where it is missing
             store.put(lineage_key(exec_id), dumps(build(read_origin(store, exec_id).data)))
