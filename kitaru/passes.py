@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from .catalog import drop
 from .clock import SYSTEM, Clock
 from .errors import CorruptionError, KitaruError, StoreError, StoreFormatError, UsageError
-from .eviction import EVICTED, Leaving, evictable, grace_seconds
+from .eviction import ASKED_TO_END, EVICTED, Leaving, evictable, grace_seconds
 from .flows import Options
 from .forks import read_origin
 from .handles import Handle
@@ -288,7 +288,7 @@ class _Pass:
             for name, flow in self._running.items():
                 self._report.ran.append(Ran(name, flow, "interrupted"))
                 self._note(f"kitaru: {name} is interrupted in the midst of a step")
-        self._leaving.interrupt("its process was asked to end")
+        self._leaving.interrupt(ASKED_TO_END)
 
     def _one(self, name: str, found: list[Hint], now: float) -> None:
         """Look at one execution; go on with it if it can. One that is damaged does not keep the others waiting."""

@@ -56,7 +56,7 @@ def test_a_script_that_is_evicted_ends_with_143_and_is_interrupted(way, tmp_path
         assert run.wait(300) == 143
     execution = KitaruClient(tmp_path / ".kitaru").executions.latest()
     assert execution.status is ExecutionStatus.INTERRUPTED
-    assert execution.data.state.release is not None
+    assert execution.data.state.release.reason == "its process was asked to end"
     assert [c.status for c in execution.checkpoints][:1] == ["completed"]
 
 
