@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from pydantic import TypeAdapter
@@ -228,7 +228,11 @@ class DurableModel(WrapperModel):
         model, sent, settings, parameters = request.as_given(live.arguments)
         failures: list[Exception] = []
         try:
-            async with model.request_stream(sent, settings, parameters, run_context) as stream:
+            async with AsyncExitStack() as stack:
+                with live.inside():  # it is sent here, and is this step's own request
+                    stream = await stack.enter_async_context(
+                        model.request_stream(sent, settings, parameters, run_context)
+                    )
                 _watch(stream, failures)
                 yield stream
                 response = stream.get()
