@@ -39,6 +39,7 @@ __all__ = [
     "carry",
     "conceal",
     "continued",
+    "is_asking",
     "is_in_flow",
     "lane",
 ]
@@ -126,6 +127,17 @@ def _run(body: Callable[..., Any], /, **arguments: Any) -> Any:
 def is_in_flow() -> bool:
     """Whether what is called here is recorded: in a flow, in a step, in a recorded cell, or in a `block`."""
     return current.get() is not None
+
+
+def is_asking() -> bool:
+    """Whether this is the body of a step of type ``llm_call`` that an adapter made.
+
+    Then that step is the record of the model request that is sent here, and whoever watches what is sent, as
+    `record_http` does, leaves it alone. What another step does inside of that one is its own again, and so is what a
+    checkpoint of the user does, of whatever type: nobody but its body knows what that sends.
+    """
+    frame = current.get()
+    return frame is not None and isinstance(frame.step, _Call) and frame.step.type == "llm_call"
 
 
 def lane() -> tuple[Any, str] | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from .calling import Live
+    from .definitions import Definition
     from .engine import Engine
     from .matching import Body
     from .records import Id
@@ -71,14 +72,24 @@ class Frame:
         "left",
         "loose",
         "record",
+        "step",
         "submitted",
         "task",
         "thread",
         "up",
     )
 
-    def __init__(self, engine: Engine, record: Id | None, body: Body, up: Frame | None, label: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        record: Id | None,
+        body: Body,
+        up: Frame | None,
+        label: str,
+        step: Definition | None = None,
+    ) -> None:
         self.engine, self.record, self.body, self.up, self.label = engine, record, body, up, label
+        self.step = step  # None: the body is the flow's
         self.depth: int = 0 if up is None else up.depth + 1
         self.counts: dict[Any, int] = {}
         self.handed: list[tuple[str, Id]] = []  # failures that this body was handed, by lane

@@ -178,7 +178,7 @@ class Engine:
         while True:
             made.frame.check_open()
             self._look_after_a_gap()
-            frame = Frame(self, rid, body, made.frame, made.label)
+            frame = Frame(self, rid, body, made.frame, made.label, step)
             outcome: Outcome = yield Attempt(frame, step.function, made.args, made.kwargs, step.timeout, self.clock)
             error = outcome.error
             if frame.loose:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, cast
 
 from pydantic import Field, TypeAdapter
@@ -241,7 +241,11 @@ class DurableModel(WrapperModel):
         failures: list[Exception] = []
         pieces: Pieces = []
         try:
-            async with model.request_stream(sent, settings, parameters, run_context) as stream:
+            async with AsyncExitStack() as stack:
+                with live.inside():  # it is sent here, and is this step's own request
+                    stream = await stack.enter_async_context(
+                        model.request_stream(sent, settings, parameters, run_context)
+                    )
                 watch(stream, pieces, failures)
                 yield stream
                 response = stream.get()
