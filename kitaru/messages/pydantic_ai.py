@@ -6,9 +6,9 @@ Each part of a request is a turn of its own: a system prompt, a user's, a tool's
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 from ..errors import UsageError
@@ -29,7 +29,7 @@ from .lenses import (
     tokens,
     write_block,
 )  # fmt: skip
-from .parts import Image, Message, Text, Thinking, ToolCall, ToolResult, Usage
+from .parts import Image, Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from .streams import chunks_of
 
 __all__ = ["FORMAT"]
@@ -147,7 +147,9 @@ def _compose(messages: Sequence[Message]) -> Any:
     """New messages: what is said between two answers is one request."""
     names: dict[str, str] = {}
     out: list[Any] = []
-    for answers, turns in groupby(map(_here, messages), lambda message: message.role == "assistant"):
+    for answers, turns in itertools.groupby(
+        _numbered(map(_here, messages)), lambda message: message.role == "assistant"
+    ):
         if answers:
             for turn in turns:
                 names |= {part.id: part.name for part in turn.parts if isinstance(part, ToolCall)}
@@ -164,6 +166,22 @@ def _here(turn: Message) -> Message:
         return turn
     role = "system" if turn.role == "developer" else turn.role
     return Message(role, tuple(replace(part, origin=None) for part in turn.parts))
+
+
+def _numbered(turns: Iterable[Message]) -> Iterator[Message]:
+    """Calls and results that belong together by their order alone, as Gemini has them, with ids."""
+    count = itertools.count(1)
+    waiting: dict[str, list[str]] = {}
+    for turn in turns:
+        parts: list[Part] = []
+        for part in turn.parts:
+            if isinstance(part, ToolCall) and not part.id:
+                part = replace(part, id=f"call_{next(count)}")
+                waiting.setdefault(part.name, []).append(part.id)
+            elif isinstance(part, ToolResult) and not part.id and waiting.get(part.name):
+                part = replace(part, id=waiting[part.name].pop(0))
+            parts.append(part)
+        yield replace(turn, parts=tuple(parts))
 
 
 def _said(turn: Message, names: dict[str, str]) -> Iterator[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from dataclasses import replace
 
@@ -264,8 +265,11 @@ def test_any_chat_becomes_messages_of_pydantic_ai(name, about, wire):
     texts = [part.text for m in said for part in m.parts if isinstance(part, Text) and part.text]
     again = read(ModelMessagesTypeAdapter.dump_python(made, mode="json"))
     assert [part.text for m in again.messages for part in m.parts if isinstance(part, Text) and part.text] == texts
-    calls = [(part.id, part.name) for m in said for part in m.parts if isinstance(part, ToolCall)]
+    numbers = itertools.count(1)  # where a format has no ids
+    calls = [(p.id or f"call_{next(numbers)}", p.name) for m in said for p in m.parts if isinstance(p, ToolCall)]
     assert [(p.id, p.name) for m in again.messages for p in m.parts if isinstance(p, ToolCall)] == calls
+    results = [p.id for m in again.messages for p in m.parts if isinstance(p, ToolResult)]
+    assert results == [call for call, _ in calls[: len(results)]]
 
 
 # ---------------------------------------------------------------- any document
