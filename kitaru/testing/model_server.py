@@ -36,6 +36,12 @@ class Request:
 class ModelServer:
     """The server, in a thread. A context manager.
 
+    Parameters
+    ----------
+    says
+        What answers a chat of OpenAI's wire format: given the request's messages, it gives the assistant's, as a text
+        or with its tool calls as that format has them. Without it the last message is repeated, as in the others.
+
     Attributes
     ----------
     requests : list of Request
@@ -55,7 +61,8 @@ class ModelServer:
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, says: Callable[[list[dict[str, Any]]], str | dict[str, Any]] | None = None) -> None:
+        self.says = says
         self.requests: list[Request] = []
         self.faults: deque[str] = deque()
         self.on_request: Callable[[int], None] = lambda n: None
@@ -179,9 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
     # ------------------------------------------------------------ the wire formats
 
     def _answer(self, path: str, asked: Any, fault: str) -> None:
+        says = self.model_server.says
         for ending, answer in _FORMATS.items():
             if path.endswith(ending) and isinstance(asked, dict) and asked.keys() & {"messages", "input", "contents"}:
-                made = answer(path, asked)
+                made = answer(path, asked) if says is None or answer is not _chat else _scripted(says, asked)
                 break
         else:
             self._json(200, {"path": path, "asked": asked})
@@ -233,19 +241,36 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _chat(_: str, asked: dict[str, Any]) -> dict[str, Any] | _Events:
-    text, model = _said(asked["messages"]), asked.get("model")
-    usage = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
-    common = {"id": "chat-1", "created": 1, "model": model}
+    message = {"role": "assistant", "content": _said(asked["messages"])}
+    return _completion(asked, message, {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14})
+
+
+def _scripted(
+    says: Callable[[list[dict[str, Any]]], str | dict[str, Any]], asked: dict[str, Any]
+) -> dict[str, Any] | _Events:
+    said = says(asked["messages"])
+    message = {"role": "assistant", "content": None, **(said if isinstance(said, dict) else {"content": said})}
+    read, written = (len(json.dumps(text)) // 4 for text in (asked["messages"], said))  # about that many tokens
+    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return _completion(asked, message, usage)
+
+
+def _completion(asked: dict[str, Any], message: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any] | _Events:
+    common = {"id": "chat-1", "created": 1, "model": asked.get("model")}
+    calls = message.get("tool_calls") or []
+    ended = "tool_calls" if calls else "stop"
     if not asked.get("stream"):
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": ended}
         return {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
     chunk = {**common, "object": "chat.completion.chunk"}
-    deltas = [{"role": "assistant", "content": piece} for piece in _pieces(text)]
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": piece} for piece in _pieces(message["content"] or "")
+    ]
+    deltas += [{"role": "assistant", "tool_calls": [{"index": n, **call}]} for n, call in enumerate(calls)]
     out: _Events = [
         (None, {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}) for delta in deltas
     ]
-    out.append((None, {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}))
+    out.append((None, {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": ended}], "usage": usage}))
     return [*out, (None, "[DONE]")]
 
 
