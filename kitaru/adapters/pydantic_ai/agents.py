@@ -37,7 +37,7 @@ from ...handles import Handle
 from ...steps import Signature
 from ...waits import Wait, wait_for
 from .. import loops
-from .requests import VERSION, DurableModel, dump_messages, load_messages, pin
+from .requests import VERSION, DurableModel, dump_messages, lean_message, load_messages, pin
 
 __all__ = ["Course", "Durability", "DurableAgent", "durable"]
 
@@ -374,7 +374,8 @@ class DurableAgent(WrapperAgent[Any, Any]):
         result = await super().run(prompt, **options)
         if call is not None:
             call.result = result
-        return {**_results.dump_python(result, warnings=False), "output": result.output}
+        data = _results.dump_python(result, exclude={"output"}, warnings=False)
+        return {"output": result.output, **data, "messages": [lean_message(each) for each in data["messages"]]}
 
     def _begin(self, call: _Call) -> Handle:
         return self.flow.run(call.prompt, call.history, tuple(sorted(call.options)))

@@ -29,7 +29,16 @@ from ...api import log
 from ...errors import UsageError
 from .pieces import Pieces, Replayed, watch
 
-__all__ = ["VERSION", "DurableModel", "Request", "dump_messages", "load_messages", "load_response", "pin"]
+__all__ = [
+    "VERSION",
+    "DurableModel",
+    "Request",
+    "dump_messages",
+    "lean_message",
+    "load_messages",
+    "load_response",
+    "pin",
+]
 
 VERSION = "pydantic-ai 1"
 """Stands for this adapter's code: another one where it makes something else of the same call."""
@@ -59,15 +68,17 @@ def dump_messages(messages: Sequence[ModelMessage]) -> list[dict[str, Any]]:
     dumped: list[dict[str, Any]] = ModelMessagesTypeAdapter.dump_python(
         list(messages), exclude=_EXPENSIVE, warnings=False
     )
-    return [
-        {k: _parts(v) if k == "parts" else v for k, v in message.items() if k in _SENT and v not in (None, {})}
-        for message in dumped
-    ]
+    sent = [{key: value for key, value in message.items() if key in _SENT} for message in dumped]
+    for message in sent:
+        message["parts"] = [{k: v for k, v in part.items() if k != "timestamp"} for part in message["parts"]]
+    return [lean_message(message) for message in sent]
 
 
-def _parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Content and arguments are the user's own: nothing is left out of those."""
-    return [{k: v for k, v in part.items() if v is not None and k != "timestamp"} for part in parts]
+def lean_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without what says nothing. Content and arguments are the user's own: nothing is left out of those."""
+    lean = {key: value for key, value in message.items() if value not in (None, {})}
+    parts = [{k: v for k, v in part.items() if v is not None or k == "content"} for part in message["parts"]]
+    return {**lean, "parts": parts}
 
 
 def load_messages(data: Any) -> list[ModelMessage]:
@@ -78,7 +89,7 @@ def load_messages(data: Any) -> list[ModelMessage]:
 def dump_response(response: ModelResponse) -> dict[str, Any]:
     """A response as it is recorded: with its time, which the same request gets again."""
     (data,) = ModelMessagesTypeAdapter.dump_python([response], warnings=False)
-    return {k: v for k, v in data.items() if v not in (None, {}) and k not in {"run_id", "conversation_id"}}
+    return {k: v for k, v in lean_message(data).items() if k not in {"run_id", "conversation_id"}}
 
 
 def load_pieces(recorded: Any) -> Pieces | None:
