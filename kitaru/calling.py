@@ -7,11 +7,12 @@ as a stream, and `block` an execution of a `with` body. Outside of a flow, of a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from .attempts import Attempt, Durable, Sleep
 from .blocks import Block, block
@@ -37,9 +38,14 @@ __all__ = [
     "call_async",
     "carry",
     "conceal",
+    "continued",
+    "is_asking",
     "is_in_flow",
     "lane",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _AS_OFTEN_AS_ASKED = 1 << 30
 
@@ -121,6 +127,17 @@ def _run(body: Callable[..., Any], /, **arguments: Any) -> Any:
 def is_in_flow() -> bool:
     """Whether what is called here is recorded: in a flow, in a step, in a recorded cell, or in a `block`."""
     return current.get() is not None
+
+
+def is_asking() -> bool:
+    """Whether this is the body of a step of type ``llm_call`` that an adapter made.
+
+    Then that step is the record of the model request that is sent here, and whoever watches what is sent, as
+    `record_http` does, leaves it alone. What another step does inside of that one is its own again, and so is what a
+    checkpoint of the user does, of whatever type: nobody but its body knows what that sends.
+    """
+    frame = current.get()
+    return frame is not None and isinstance(frame.step, _Call) and frame.step.type == "llm_call"
 
 
 def lane() -> tuple[Any, str] | None:
@@ -239,6 +256,38 @@ class Course:
     def _is_here(self) -> bool:
         """Not inside of a step that the run has called: there, other calls are counted."""
         return self._frame is not None and current.get() is self._frame
+
+
+def continued(function: Callable[P, T]) -> Callable[P, T]:
+    """`function` as a part of the body that makes this, for a library that runs it in a thread and waits for it.
+
+    What it calls is then in order, as if the body itself called it. Outside of a flow it is `function`, and in a side
+    task of a body too.
+
+    Examples
+    --------
+    >>> import asyncio, kitaru
+    >>> from kitaru import calling, checkpoint, flow
+    >>> @checkpoint
+    ... def shout(word: str) -> str:
+    ...     return word.upper()
+    >>> @flow
+    ... async def greet(name: str) -> str:
+    ...     return await asyncio.to_thread(calling.continued(shout), name)
+    >>> handle = greet.run("ada")
+    >>> [point.label for point in kitaru.KitaruClient().executions.get(handle.exec_id).checkpoints]
+    ['shout#1']
+    """
+    frame = current.get()
+    if frame is None or frame.lane() != IN_ORDER:
+        return function
+
+    @functools.wraps(function)
+    def within(*args: P.args, **kwargs: P.kwargs) -> T:
+        with frame.lent():
+            return function(*args, **kwargs)
+
+    return within
 
 
 def call_async(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from .calling import Live
+    from .definitions import Definition
     from .engine import Engine
     from .matching import Body
     from .records import Id
@@ -69,14 +72,24 @@ class Frame:
         "left",
         "loose",
         "record",
+        "step",
         "submitted",
         "task",
         "thread",
         "up",
     )
 
-    def __init__(self, engine: Engine, record: Id | None, body: Body, up: Frame | None, label: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        record: Id | None,
+        body: Body,
+        up: Frame | None,
+        label: str,
+        step: Definition | None = None,
+    ) -> None:
         self.engine, self.record, self.body, self.up, self.label = engine, record, body, up, label
+        self.step = step  # None: the body is the flow's
         self.depth: int = 0 if up is None else up.depth + 1
         self.counts: dict[Any, int] = {}
         self.handed: list[tuple[str, Id]] = []  # failures that this body was handed, by lane
@@ -92,6 +105,17 @@ class Frame:
     def enter(self) -> None:
         """The body begins, in this thread and task."""
         self.thread, self.task = get_ident(), _task()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within this the body goes on in this thread, and the one that runs it waits for that."""
+        before = self.thread, self.task, self.awaits
+        self.enter()
+        self.awaits = False
+        try:
+            yield
+        finally:
+            self.thread, self.task, self.awaits = before
 
     def lane(self) -> str:
         """`IN_ORDER` in the task and thread that run the body; else a name for this side task."""

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .errors import UsageError
+from .errors import ExecutionSuspended, UsageError
 
-__all__ = ["EVICTED", "Leaving", "evictable", "grace_seconds"]
+__all__ = ["ASKED_TO_END", "EVICTED", "Leaving", "evictable", "grace_seconds", "is_own_exit", "was_evicted"]
 
 EVICTED = 143
 """The exit code of a process that ended on SIGTERM."""
+
+
+ASKED_TO_END = "its process was asked to end"
+"""The reason of what such a process has left."""
 
 
 def grace_seconds() -> float:
@@ -66,13 +70,38 @@ def evictable() -> Iterator[None]:
         yield
         return
 
-    def evict(number: int, frame: Any) -> None:
-        del number, frame
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the recording
-        raise SystemExit(EVICTED)
-
-    signal.signal(signal.SIGTERM, evict)
+    _Process.is_asked = False
+    signal.signal(signal.SIGTERM, _evict)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Process:
+    """What SIGTERM leaves behind: a task that it breaks off is told no more than that it was cancelled."""
+
+    is_asked = False
+
+
+def was_evicted() -> bool:
+    """Whether a SIGTERM has come since the flow began that runs in the main thread."""
+    return _Process.is_asked
+
+
+def _evict(number: int, frame: Any) -> None:
+    del number, frame
+    _Process.is_asked = True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the recording
+    raise SystemExit(EVICTED)
+
+
+def is_own_exit(error: BaseException) -> bool:
+    """Whether a body left by itself, as `sys.exit` does it, and nobody asked this process to end.
+
+    Where somebody else handles SIGTERM, his handler may have raised it.
+    """
+    if not isinstance(error, SystemExit) or isinstance(error, ExecutionSuspended) or error.code == EVICTED:
+        return False
+    is_main = threading.current_thread() is threading.main_thread()
+    return not is_main or signal.getsignal(signal.SIGTERM) is _evict

@@ -25,8 +25,6 @@ imports it.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -36,13 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 import ormsgpack
 
-from .codecs import PLAIN, Link, references
-from .codecs.joining import items_of
-from .codecs.node import CHUNK, RUN, link, tag_bytes
-from .codecs.spans import first_item, spans
 from .collecting import kept
+from .contents import NOTHING, TELLING, Content, Contents, says_something
 from .executions import CheckpointData, ExecutionData
-from .index import Index
 from .previews import printable
 from .records import Id, Value
 
@@ -50,7 +44,6 @@ if TYPE_CHECKING:
     import networkx as nx
 
 __all__ = [
-    "Contents",
     "Ties",
     "build",
     "dumps",
@@ -63,25 +56,13 @@ __all__ = [
     "together",
 ]
 
-_TELLING = 12  # bytes of a value that is not found in another one by chance
-_INSIDE = 256  # values that are found inside of one
-_MANY_ITEMS = 4096  # a longer list is not looked at item by item
 _RECENT, _ITEMS = 64, 256  # how far a list's items are looked for: so many values back, so many items
 _SHARED = 8  # parts that a value has in common with an earlier one, so that they are tied to that one alone
 _CHAIN = 64  # how far back it is looked what a value that grew is tied to
 _GLIMPSE = 52  # characters of a value: in lists and pictures there is room for no more
 _BEGAN, _FINISHED, _SAVED = range(3)  # what happened at a turn
 _TURN = itemgetter(0)
-
-_MAPS = {*range(0x80, 0x90), 0xDE, 0xDF}
-_CONTAINERS = {*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF}
-_EXTENSIONS = {*range(0xC7, 0xCA), *range(0xD4, 0xD9)}
-_CUT_MAP = tag_bytes("map")
-_NIL = b"\xc0"
 _PASSED = b"passed"  # stands for the digest of a None that is an argument
-# None, true, false, empty map, list and text, numbers: found everywhere by chance.
-_SILENT = {0xC0, 0xC2, 0xC3, 0x80, 0x90, 0xA0, *range(0x80), *range(0xCC, 0xD4), *range(0xE0, 0x100)}
-
 
 _Tie = tuple[str, str | None, bool]
 """What an edge says: its relation, its role, and whether a value was saved under that."""
@@ -221,21 +202,7 @@ def to_networkx(graph: Mapping[str, Any]) -> nx.MultiDiGraph[str]:
     return nx.node_link_graph(graph, edges="edges")  # type: ignore[no-any-return, call-overload]
 
 
-# ---------------------------------------------------------------- values
-
-
-@dataclass(slots=True, eq=False)
-class _Content:
-    """What a digest stands for. What lies inside is found by its bytes, never decoded."""
-
-    value: Value
-    weight: int  # 2: not found elsewhere by chance; 1: a short text, a float; 0: a number, a flag, nothing, emptiness
-    inside: dict[bytes, _Content] | None = None  # artifacts that lie in it, by digest, those of no weight left out
-    items: list[bytes] | None = None  # a list's own items, or a map's values
-    first: bytes | None = None  # the first of them; empty where that is not plain
-    nodes: int = 0  # how many it has in the graph
-    now: _Held | None = None  # the latest
-    holds: bool = False  # a list or a map
+# ---------------------------------------------------------------- what a body has in hand
 
 
 @dataclass(slots=True, eq=False)
@@ -243,7 +210,7 @@ class _Held:
     """An artifact, as it was made or first seen at one time: a node of the graph."""
 
     id: str
-    content: _Content
+    content: Content
     turn: int  # of the nodes, in the order in which they came
     is_used: bool = False  # by a step, or by the flow
     tied: bool = False  # by part_of, to something upstream
@@ -266,183 +233,6 @@ class _Body:
     holders: dict[bytes, list[_Held]] = field(default_factory=dict)  # what it had in hand, by what lies inside
     recent: list[_Held] = field(default_factory=list)  # what it had in hand last
     last_ended: _Body | None = None  # of its steps
-
-
-class Contents:
-    """The contents of an execution, and which of them lie inside which."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self._by_digest: dict[bytes, _Content] = {}
-        self._by_bytes: dict[bytes, _Content] = {}
-        self._by_cut: dict[bytes, _Content] = {}
-        self._sizes: set[int] = set()
-        self._least = 0  # of these
-        self._in_part: dict[bytes, dict[bytes, _Content]] = {}  # what lies inside of a part, by its digest
-        for named in index.values():
-            if named.digest in self._by_digest:
-                continue
-            value = index.full(named)
-            digest, written = value.digest, value.data
-            weight = 2 if value.size >= _TELLING else int(_says_something(written or b""))
-            content = self._by_digest[digest] = _Content(value, weight)
-            content.holds = (written or _NIL)[0] in _CONTAINERS
-            if written is not None:
-                self._by_bytes[written] = content
-                if weight and len(written) <= PLAIN:
-                    self._sizes.add(len(written))
-            self._by_cut[digest[:8]] = content
-        self._least = min(self._sizes, default=PLAIN)
-
-    def forget(self) -> None:
-        """Which of the nodes each content is now."""
-        for content in self._by_digest.values():
-            content.now = None
-
-    def of(self, value: Value) -> _Content:
-        """What this value stands for."""
-        return self._by_digest[value.digest]
-
-    def inside(self, content: _Content) -> dict[bytes, _Content]:
-        """The artifacts that lie inside, by digest."""
-        if content.inside is None:
-            content.inside = self._look(content)
-        return content.inside
-
-    def _look(self, content: _Content) -> dict[bytes, _Content]:
-        """No value is fetched for this: of parts that stand in a bundle, the record says which values they are."""
-        value = content.value
-        data = value.data
-        if data is None or not content.holds:
-            return {}
-        found = dict(self._within(data))
-        cuts = (value.within[at : at + 8] for at in range(0, len(value.within), 8))
-        found |= {c.value.digest: c for cut in cuts if (c := self._by_cut.get(cut)) is not None}
-        found.pop(value.digest, None)
-        return _last(found)
-
-    def _within(self, root: bytes) -> dict[bytes, _Content]:
-        """What lies inside of a node, with an explicit stack; of each part it is found once."""
-        stack: list[tuple[bytes, dict[bytes, _Content], Iterator[Link]]] = []
-        found, todo = self._directly(root), references(root)
-        digest = b""
-        while True:
-            there = next((x for x in todo if x.is_node), None)
-            if there is None:
-                if not stack:
-                    return found
-                inner = self._in_part[digest] = found
-                digest, found, todo = stack.pop()
-                found.update(inner)
-                continue
-            content = self._by_digest.get(there.digest)
-            if content is not None and content.weight:
-                found[there.digest] = content
-            known = self._in_part.get(there.digest)
-            if known is not None:
-                found.update(known)
-                continue
-            part = self._index.part(there.digest)
-            if part is None:
-                continue
-            stack.append((digest, found, todo))
-            digest, found, todo = there.digest, self._directly(part), references(part)
-
-    def _directly(self, node: bytes) -> dict[bytes, _Content]:
-        """The small artifacts that stand in a node itself."""
-        found, sizes, by_bytes = {}, self._sizes, self._by_bytes
-        if node[0] in _CONTAINERS and len(node) > self._least:  # else nothing that is known can stand in it
-            for start, end, _ in spans(node, self._least):
-                if end - start in sizes and (part := by_bytes.get(node[start:end])) is not None and part.weight:
-                    found[part.value.digest] = part
-        return found
-
-    def added(self, content: _Content, before: _Content) -> dict[bytes, _Content]:
-        """The artifacts that lie in `content` and not in `before`, which all of it but the last items stand in."""
-        found: dict[bytes, _Content] = {}
-        for item in self.items(content)[len(self.items(before)) :]:
-            itself = self._by_digest.get(hashlib.sha256(item).digest())
-            if itself is not None and itself.weight:
-                found[itself.value.digest] = itself
-            if item[0] in _CONTAINERS:
-                found |= self._within(item)
-        return _last(found)
-
-    def items(self, content: _Content) -> list[bytes]:
-        """A list's own items, or a map's values, as their nodes; none where they are many, or not here."""
-        if content.items is None:
-            data = content.value.data
-            content.items = self._items(data) if data is not None and content.holds else []
-        return content.items
-
-    def begins_with(self, content: _Content, other: _Content) -> bool:
-        """Whether all items of the other one stand first in this one, and more follow."""
-        first, before_first = self.first_item(content), self.first_item(other)
-        if first and before_first and first != before_first:
-            return False
-        items, before = self.items(content), self.items(other)
-        n = len(before)
-        return 0 < n < len(items) and items[n - 1] == before[-1] and items[:n] == before
-
-    def first_item(self, content: _Content) -> bytes:
-        """The first of the items, where that is plain without reading them all; else empty."""
-        if content.first is None:
-            data = content.value.data
-            content.first = first_item(data) if data is not None and content.holds else b""
-        return content.first
-
-    def _items(self, root: bytes) -> list[bytes]:
-        is_map, first = items_of(root)
-        is_map = is_map or first[:1] == [_CUT_MAP]
-        found: list[bytes] = []
-        stack = [iter(first)]
-        while stack:
-            for item in stack[-1]:
-                there = link(item)
-                if there is None:
-                    found.append(item)
-                    continue
-                part = self._index.part(there[1])
-                if part is None or there[0] == CHUNK or len(found) > _MANY_ITEMS:
-                    return []
-                if there[0] == RUN:
-                    stack.append(iter(items_of(part)[1]))
-                    break
-                found.append(part)
-            else:
-                stack.pop()
-        found = [item for item in found if item[0] not in _EXTENSIONS]
-        return found[1::2] if is_map else found
-
-    def with_bytes(self, data: bytes) -> _Content | None:
-        """The artifact that is written so."""
-        return self._by_bytes.get(data)
-
-
-def _last(found: dict[bytes, _Content]) -> dict[bytes, _Content]:
-    """The last of them: what came to a history last stands behind what it is tied to already."""
-    return found if len(found) <= _INSIDE else dict(itertools.islice(found.items(), len(found) - _INSIDE, None))
-
-
-def _says_something(node: bytes) -> bool:
-    return bool(node) and node[0] not in _SILENT
-
-
-def _find(content: _Content, body: _Body, *, as_argument: bool = False) -> _Held | None:
-    """The latest of this content that `body` can mean. A None that is passed is no None that was returned."""
-    if content.weight == 2:
-        return content.now
-    return body.local.get(_PASSED if as_argument and content.value.data == _NIL else content.value.digest)
-
-
-def _keep(held: _Held, *bodies: _Body, as_argument: bool = False) -> None:
-    content = held.content
-    if content.weight == 2:
-        content.now = held
-        return
-    key = _PASSED if as_argument and content.value.data == _NIL else content.value.digest
-    for body in bodies:
-        body.local[key] = held
 
 
 def _tied(before: _Body, step: _Body) -> bool:
@@ -475,6 +265,8 @@ class _Builder:
         self.outside = _Body("", "", None)
         self.flow = _Body(data.exec_id, "", self.outside)
         self.bodies: dict[Id | None, _Body] = {None: self.flow}
+        self.made: dict[Content, int] = {}  # how many nodes each has
+        self.latest: dict[Content, _Held] = {}
         self.nodes: dict[str, dict[str, Any]] = {}
         self.edges: dict[str, dict[str, dict[str, _Tie]]] = {}  # by source, target and key, as in networkx
         self._name_all()
@@ -499,7 +291,7 @@ class _Builder:
             body.local.clear()
             body.holders.clear()
             body.given, body.recent, body.last_ended = [], [], None
-        self.contents.forget()
+        self.latest.clear()
 
     def _go_through(self, *, after: bool) -> str | None:
         """All that happened, in its order; gives the node of the result."""
@@ -556,14 +348,14 @@ class _Builder:
         assert body is not None
         for name, value in arguments:
             content = self.contents.of(value)
-            held = _find(content, body, as_argument=True)
+            held = self._find(content, body, as_argument=True)
             if held is None:
                 held = self._new(content, f"{user.label}.in.{name}" if user is not self.flow else None)
                 if body is not self.outside:
                     self._tie(held, body)
                     if not held.tied:
                         self._tie_items(held, body)
-            _keep(held, user, body, as_argument=True)
+            self._keep(held, user, body, as_argument=True)
             held.is_used = True
             self._see(held, body)
             user.hands.add(held)
@@ -573,24 +365,39 @@ class _Builder:
     def _generate(self, maker: _Body, role: str, value: Value, ref: str, *, saved: bool = False) -> _Held:
         body, content = maker.parent, self.contents.of(value)
         assert body is not None
-        held = _find(content, maker)
+        held = self._find(content, maker)
         if held is None or held not in maker.hands or held in maker.given:
-            held = _find(content, body)  # else it hands on what its own steps made
+            held = self._find(content, body)  # else it hands on what its own steps made
             if held is None or held.is_used:  # made again
                 held = self._new(content, ref)
                 self._tie(held, maker)
         held.makers.add(maker)
-        _keep(held, maker, body)
+        self._keep(held, maker, body)
         self._see(held, body)
         maker.hands.add(held)
         self._edge(maker.name, held.id, "generated", role, saved=saved)
         return held
 
-    def _new(self, content: _Content, ref: str | None) -> _Held:
+    def _find(self, content: Content, body: _Body, *, as_argument: bool = False) -> _Held | None:
+        """The latest of this content that `body` can mean. A None that is passed is no None that was returned."""
+        if content.weight == 2:
+            return self.latest.get(content)
+        return body.local.get(_PASSED if as_argument and content.value.data == NOTHING else content.value.digest)
+
+    def _keep(self, held: _Held, *bodies: _Body, as_argument: bool = False) -> None:
+        content = held.content
+        if content.weight == 2:
+            self.latest[content] = held
+            return
+        key = _PASSED if as_argument and content.value.data == NOTHING else content.value.digest
+        for body in bodies:
+            body.local[key] = held
+
+    def _new(self, content: Content, ref: str | None) -> _Held:
         value = content.value
-        content.nodes += 1
         digest = value.digest.hex()
-        name = f"sha256:{digest}/{content.nodes}" if content.nodes > 1 else f"sha256:{digest}"
+        again = self.made[content] = self.made.get(content, 0) + 1
+        name = f"sha256:{digest}/{again}" if again > 1 else f"sha256:{digest}"
         self._node(name, self._artifact(value, ref) if self.tells else {})
         return _Held(name, content, len(self.nodes))
 
@@ -640,7 +447,7 @@ class _Builder:
             inside = self.contents.added(content, before.content)
         parts: dict[_Held, None] = {}
         for inner in inside.values():
-            part = _find(inner, body)
+            part = self._find(inner, body)
             if part is not None and part in body.hands and (inner.weight == 2 or len(part.makers) < 2):
                 parts[part] = None
         parts |= self._outputs_in(content, before, body)
@@ -658,7 +465,7 @@ class _Builder:
         for part in parts:
             self._part_of(part, held, "part")
 
-    def _beginning(self, content: _Content, body: _Body) -> _Held | None:
+    def _beginning(self, content: Content, body: _Body) -> _Held | None:
         """The latest list that `body` put together itself, and then went on with: this one begins with its items."""
         for held in body.recent[: -_RECENT - 1 : -1]:
             if held.makers or held.is_taken or not held.content.holds:
@@ -667,7 +474,7 @@ class _Builder:
                 return held
         return None
 
-    def _like(self, content: _Content, parts: Collection[_Held], body: _Body) -> _Held | None:
+    def _like(self, content: Content, parts: Collection[_Held], body: _Body) -> _Held | None:
         """The latest value that `body` had which holds most of these parts, too, and is upstream of them.
 
         That is so where nothing else lies in it, and `body` put it together itself; or where a step used it that made
@@ -687,7 +494,7 @@ class _Builder:
                 return held
         return None
 
-    def _outputs_in(self, content: _Content, before: _Held | None, body: _Body) -> dict[_Held, None]:
+    def _outputs_in(self, content: Content, before: _Held | None, body: _Body) -> dict[_Held, None]:
         """What a list or map was put together from, where each of its items is an output of a step: numbers too.
 
         Of one that grew, the items that came to it.
@@ -711,13 +518,13 @@ class _Builder:
     def _output(self, data: bytes, body: _Body) -> _Held | None:
         """What a step of `body` gave, written so."""
         inner = self.contents.with_bytes(data)
-        output = _find(inner, body) if inner is not None else None
+        output = self._find(inner, body) if inner is not None else None
         return output if output is not None and any(maker.parent is body for maker in output.makers) else None
 
     def _tie_items(self, held: _Held, body: _Body) -> None:
         """A list that the body put together from pieces of one value: ``[p["name"] for p in packages]``."""
         items, size = self.contents.items(held.content)[:_ITEMS], held.content.value.size
-        if sum(map(len, items)) < _TELLING or not all(map(_says_something, items)):
+        if sum(map(len, items)) < TELLING or not all(map(says_something, items)):
             return
         for whole in (*body.recent[: -_RECENT - 1 : -1], *body.given):
             data = whole.content.value.data

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from .catalog import drop
 from .clock import SYSTEM, Clock
 from .errors import CorruptionError, KitaruError, StoreError, StoreFormatError, UsageError
-from .eviction import EVICTED, Leaving, evictable, grace_seconds
+from .eviction import ASKED_TO_END, EVICTED, Leaving, evictable, grace_seconds
 from .flows import Options
 from .forks import read_origin
 from .handles import Handle
@@ -25,7 +25,7 @@ from .journal import Halt
 from .lineage_graph import build, dumps, lineage_key
 from .location import current_store, open_store, store_budget
 from .notices import say
-from .ownership import Claimed, State, claim, looks_alive, state_of
+from .ownership import Claimed, State, claim, give_back, looks_alive, state_of
 from .reading import Glimpse, Reading, glimpse
 from .records import Answered, Begun, Release
 from .runs import Moved, in_loop, resume
@@ -281,14 +281,16 @@ class _Pass:
             if running := ", ".join(self._running):
                 self._note(f"kitaru: this process is to end: {running} will be left before the next step")
         until = self._clock.monotonic() + self._grace
-        for end in ended:
-            while (rest := until - self._clock.monotonic()) > 0 and not end.wait(min(rest, _LOOK_UP)):
-                pass
-        with self._lock:
-            for name, flow in self._running.items():
-                self._report.ran.append(Ran(name, flow, "interrupted"))
-                self._note(f"kitaru: {name} is interrupted in the midst of a step")
-        self._leaving.interrupt("its process was asked to end")
+        try:
+            for end in ended:
+                while (rest := until - self._clock.monotonic()) > 0 and not end.wait(min(rest, _LOOK_UP)):
+                    pass
+        finally:  # Ctrl-C once more ends the grace
+            with self._lock:
+                for name, flow in self._running.items():
+                    self._report.ran.append(Ran(name, flow, "interrupted"))
+                    self._note(f"kitaru: {name} is interrupted in the midst of a step")
+            self._leaving.interrupt(ASKED_TO_END)
 
     def _one(self, name: str, found: list[Hint], now: float) -> None:
         """Look at one execution; go on with it if it can. One that is damaged does not keep the others waiting."""
@@ -369,7 +371,7 @@ class _Pass:
         options = Options(
             name, raises=False, store=self._store, clock=self._clock, announces=False, only_there=True,
             answers=self._answers(name, seen, waits), now=now, hints=tuple(found), served=self._served,
-            deadline=self._time_left(), leaving=self._leaving,
+            deadline=self._time_left(), leaving=self._leaving, may_exit=False,
         )  # fmt: skip
         with self._lock:
             self._running[name] = begun.flow
@@ -390,9 +392,7 @@ class _Pass:
             self._report.ran.append(ran)
             self._note(f"kitaru: {name} is interrupted by {type(e).__name__}")
             self._tell(ran)
-            if not isinstance(e, SystemExit) or e.code == EVICTED:  # else it is the flow's own, and ends no pass
-                raise
-            return
+            raise
         finally:
             self._leaving.remove(name)
             with self._lock:
@@ -440,8 +440,8 @@ def rest(store: Store, claimed: Claimed, release: Release, clock: Clock, found: 
     journal, beat, begun = claimed.journal, claimed.beat, claimed.state.begun
     if journal is None or beat is None or begun is None:
         return False
-    exec_id, waits = claimed.reading.exec_id, Waits.of(claimed.reading.records)
     try:
+        exec_id, waits = claimed.reading.exec_id, Waits.of(claimed.reading.records)
         if release.status == "cancelled":
             for wait in waits.to_close(release.status):
                 closing = Answered(wait, "closed", None, "", release.status, clock.time(), new_nonce())
@@ -452,13 +452,14 @@ def rest(store: Store, claimed: Claimed, release: Release, clock: Clock, found: 
         journal.flush()
         if begun.parent is not None and release.status == "cancelled":
             deliver(store, exec_id, begun.parent[0], release.status, clock.time(), journal.insist)
-    except BaseException as e:
+        journal.close()
+        beat.end(release.status, [h.key for h in found if is_settled(h, State(status=release.status), waits)])
+    except Halt as halt:
         beat.end()  # a process that lives on must not look as if it ran this one
-        if isinstance(e, Halt):
-            raise e.error from e.__cause__
+        raise halt.error from halt.__cause__
+    except BaseException:  # Ctrl-C, or SIGTERM
+        give_back(journal, beat, claimed.state)
         raise
-    journal.close()
-    beat.end(release.status, [h.key for h in found if is_settled(h, State(status=release.status), waits)])
     if release.status == "cancelled":
         with suppress(Exception):  # derived: made again where it is missing
             store.put(lineage_key(exec_id), dumps(build(read_origin(store, exec_id).data)))

@@ -38,7 +38,7 @@ LAYERS = [
         "segments",
         "waiting",
     },
-    {"effects", "matching", "context", "executions"},
+    {"contents", "effects", "matching", "context", "executions"},
     {"definitions", "forks", "pools", "threads", "lineage_graph", "lineage_text", "lineages"},
     {"answers", "attempts", "calls", "history", "notes"},
     {"branches", "copying", "engine", "overrides", "planning", "replays", "staleness", "terminals", "verification"},

@@ -16,12 +16,15 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-__all__ = ["ModelServer", "Request"]
+from ..messages import Message, Text, ToolCall, ToolResult, read
+from .adapters import Turn
+
+__all__ = ["ModelServer", "Request", "by_turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,13 @@ class Request:
 class ModelServer:
     """The server, in a thread. A context manager.
 
+    Parameters
+    ----------
+    says
+        Given a request's messages, as `kitaru.messages` has them, it gives the assistant's, or its text alone. An
+        `Exception` of it is a refusal (400) with its message. When left out, the model says how many messages it was
+        given, and the last one's text.
+
     Attributes
     ----------
     requests : list of Request
@@ -47,6 +57,10 @@ class ModelServer:
         so); an empty text: nothing.
     on_request : callable
         Called with the number of each request, from 1, before it is answered.
+    on_event : callable
+        Called with the number of each event of a stream, from 1, when it has been sent.
+
+    What one of these callables raises that is no `Exception`, such as a `SimulatedCrash`, tears the connection.
 
     Examples
     --------
@@ -55,12 +69,12 @@ class ModelServer:
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, says: Callable[[Sequence[Message]], Message | str] | None = None) -> None:
         self.requests: list[Request] = []
         self.faults: deque[str] = deque()
         self.on_request: Callable[[int], None] = lambda n: None
-        self.gate: threading.Event | None = None
-        """Where it is set, a stream stops after its first event until this is."""
+        self.on_event: Callable[[int], None] = lambda n: None
+        self._answer = says
         handler = type("Handler", (_Handler,), {"model_server": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self._lock = threading.Lock()
@@ -88,6 +102,25 @@ class ModelServer:
         self.on_request(n)
         return fault
 
+    def _says(self, asked: Any) -> Message:
+        """What the model answers to this request."""
+        said = _echo(asked) if self._answer is None else self._answer(read(asked).messages)
+        return said if isinstance(said, Message) else Message("assistant", (Text(said),))
+
+
+def by_turns(asked: Callable[[int, Sequence[str]], Turn]) -> Callable[[Sequence[Message]], Message]:
+    """What a server says where `asked` is given the number of its turn, from 0, and what the tools gave since the last.
+
+    Such as `kitaru.testing.adapters.World.asked`.
+    """
+
+    def says(messages: Sequence[Message]) -> Message:
+        turn = asked(*_turn(messages))
+        calls = [ToolCall(f"call-{name}-{word}-{n}", name, {"word": word}) for n, (name, word) in enumerate(turn.calls)]
+        return Message("assistant", (*([Text(turn.text)] if turn.text else []), *calls))
+
+    return says
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
@@ -111,6 +144,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"path": self.path})
 
     def do_POST(self) -> None:
+        try:
+            self._post()
+        except Exception:
+            raise
+        except BaseException:  # the agent is to die, or to be stopped: no answer comes
+            self._tear()
+
+    def _post(self) -> None:
         data = self.rfile.read(int(self.headers["content-length"] or 0))
         try:
             asked = json.loads(data)
@@ -159,17 +200,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         for n, event in enumerate(events):
-            if n == 2 and fault == "half":
+            if n == len(events) // 2 and fault == "half":
                 self._tear()
                 return
-            if n == 2 and fault in {"open", "error"}:
+            if n == len(events) // 2 and fault in {"open", "error"}:
                 if fault == "error":
                     self._chunk(error)
                 break
             self._chunk(event)
-            gate = self.model_server.gate
-            if n == 0 and gate is not None:
-                gate.wait(30)
+            self.model_server.on_event(n + 1)
         self._chunk(b"")
 
     def _chunk(self, data: bytes) -> None:
@@ -179,20 +218,22 @@ class _Handler(BaseHTTPRequestHandler):
     # ------------------------------------------------------------ the wire formats
 
     def _answer(self, path: str, asked: Any, fault: str) -> None:
-        for ending, answer in _FORMATS.items():
-            if path.endswith(ending) and isinstance(asked, dict) and asked.keys() & {"messages", "input", "contents"}:
-                made = answer(path, asked)
-                break
-        else:
+        answers = next((made for ending, made in _FORMATS.items() if path.endswith(ending)), None)
+        if answers is None or not (isinstance(asked, dict) and asked.keys() & {*_CONVERSATION}):
             self._json(200, {"path": path, "asked": asked})
             return
+        try:
+            said = self.model_server._says(asked)
+        except Exception as e:
+            self._json(400, {"error": {"type": "refused", "message": str(e)}, "message": str(e)})
+            return
+        made = answers(asked, said)
         if isinstance(made, dict):
             self._json(200, made, fault)
         elif path.endswith("stream"):
             error = _amazon("throttlingException", {"message": "slow down"}, "exception")
-            self._stream(
-                "application/vnd.amazon.eventstream", [_amazon(name or "", data) for name, data in made], fault, error
-            )
+            events = [_amazon(name or "", data) for name, data in made]
+            self._stream("application/vnd.amazon.eventstream", events, fault, error)
         else:
             error = _sse(("error", {"type": "error", "error": {"type": "overloaded_error", "message": "overloaded"}}))
             self._stream("text/event-stream", [_sse(e) for e in made], fault, error)
@@ -215,11 +256,36 @@ def _amazon(name: str, data: Any, kind: str = "event") -> bytes:
     return message + struct.pack(">I", binascii.crc32(message))
 
 
-_Events = list[tuple[str | None, Any]]
+# ---------------------------------------------------------------- what is asked
+
+_CONVERSATION = ("messages", "input", "contents")
+"""Where a request has it, by format."""
 
 
-def _said(messages: Any) -> str:
-    """What the model says: how many messages it was given, and the last one's text."""
+def _turn(messages: Sequence[Message]) -> tuple[int, list[str]]:
+    """Which turn of the model is asked for, and what the tools gave since the one before."""
+    turn, results, was_model = 0, list[str](), False
+    for message in messages:
+        is_model = message.role == "assistant"
+        if is_model and not was_model:  # a format may cut one turn into several messages
+            turn, results = turn + 1, []
+        results += [_plain(part.content) for part in message.parts if isinstance(part, ToolResult)]
+        was_model = is_model
+    return turn, results
+
+
+def _plain(content: Any) -> str:
+    """What a tool gave, where a format wraps it."""
+    if isinstance(content, dict):
+        return str(next(iter(content.values())))
+    if isinstance(content, tuple):
+        return "".join(part.text for part in content if isinstance(part, Text))
+    return str(content)
+
+
+def _echo(asked: dict[str, Any]) -> str:
+    """The model says how many messages it was given, and the last one's text."""
+    messages = next(asked[key] for key in _CONVERSATION if key in asked)
     if isinstance(messages, str):
         return f"1: {messages}"
     last = messages[-1]
@@ -228,125 +294,161 @@ def _said(messages: Any) -> str:
     return f"{len(messages)}: {text}"
 
 
-def _pieces(text: str) -> Iterator[str]:
-    yield from re.findall(r"\S+\s*", text)
+# ---------------------------------------------------------------- what is answered, in each format
+
+_Events = list[tuple[str | None, Any]]
 
 
-def _chat(_: str, asked: dict[str, Any]) -> dict[str, Any] | _Events:
-    text, model = _said(asked["messages"]), asked.get("model")
+def _pieces(text: str) -> list[str]:
+    return re.findall(r"\S+\s*", text)
+
+
+def _calls(said: Message) -> list[tuple[str, str, Any]]:
+    """Each call of a tool: its id, the tool's name, and its arguments."""
+    return [(part.id, part.name, part.arguments) for part in said.parts if isinstance(part, ToolCall)]
+
+
+def _chat(asked: dict[str, Any], said: Message) -> dict[str, Any] | _Events:
     usage = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
-    common = {"id": "chat-1", "created": 1, "model": model}
+    common = {"id": "chat-1", "created": 1, "model": asked.get("model")}
+    calls = [
+        {"id": key, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for key, name, arguments in _calls(said)
+    ]
+    ended = "tool_calls" if calls else "stop"
     if not asked.get("stream"):
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        message = {"role": "assistant", "content": said.text or None, **({"tool_calls": calls} if calls else {})}
+        choice = {"index": 0, "message": message, "finish_reason": ended}
         return {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
     chunk = {**common, "object": "chat.completion.chunk"}
-    deltas = [{"role": "assistant", "content": piece} for piece in _pieces(text)]
+    deltas: list[dict[str, Any]] = [{"content": piece} for piece in _pieces(said.text)]
+    deltas += [{"tool_calls": [{"index": n, **call}]} for n, call in enumerate(calls)]
     out: _Events = [
-        (None, {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}) for delta in deltas
+        (None, {**chunk, "choices": [{"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": None}]})
+        for delta in deltas
     ]
-    out.append((None, {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}))
+    out.append((None, {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": ended}], "usage": usage}))
     return [*out, (None, "[DONE]")]
 
 
-def _responses(_: str, asked: dict[str, Any]) -> dict[str, Any] | _Events:
-    text = _said(asked["input"])
-    item = {
-        "id": "msg-1", "type": "message", "role": "assistant", "status": "completed",
-        "content": [{"type": "output_text", "text": text, "annotations": []}],
-    }  # fmt: skip
+def _responses(asked: dict[str, Any], said: Message) -> dict[str, Any] | _Events:
+    items: list[dict[str, Any]] = []
+    if said.text:
+        content = {"type": "output_text", "text": said.text, "annotations": []}
+        items.append(
+            {"id": "msg-1", "type": "message", "role": "assistant", "status": "completed", "content": [content]}
+        )
+    items += [
+        {"id": f"fc-{key}", "type": "function_call", "call_id": key, "name": name, "status": "completed",
+         "arguments": json.dumps(arguments)}
+        for key, name, arguments in _calls(said)
+    ]  # fmt: skip
     usage = {
         "input_tokens": 10, "output_tokens": 4, "total_tokens": 14,
         "input_tokens_details": {"cached_tokens": 2}, "output_tokens_details": {"reasoning_tokens": 0},
     }  # fmt: skip
     answer = {
         "id": "resp-1", "object": "response", "created_at": 1, "model": asked["model"], "status": "completed",
-        "output": [item], "usage": usage, "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+        "output": items, "usage": usage, "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
     }  # fmt: skip
     if not asked.get("stream"):
         return answer
     place = {"item_id": "msg-1", "output_index": 0, "content_index": 0}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": {**answer, "status": "in_progress", "output": [], "usage": None}},
-        *({"type": "response.output_text.delta", **place, "delta": p, "logprobs": []} for p in _pieces(text)),
+        *({"type": "response.output_text.delta", **place, "delta": p, "logprobs": []} for p in _pieces(said.text)),
+        *({"type": "response.output_item.done", "output_index": n, "item": item} for n, item in enumerate(items)
+          if item["type"] == "function_call"),
         {"type": "response.completed", "response": answer},
-    ]
+    ]  # fmt: skip
     return [(e["type"], {**e, "sequence_number": n}) for n, e in enumerate(events)]
 
 
-def _messages(_: str, asked: dict[str, Any]) -> dict[str, Any] | _Events:
-    text = _said(asked["messages"])
+def _messages(asked: dict[str, Any], said: Message) -> dict[str, Any] | _Events:
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": said.text}] if said.text else []
+    blocks += [{"type": "tool_use", "id": key, "name": name, "input": given} for key, name, given in _calls(said)]
+    ended = "tool_use" if _calls(said) else "end_turn"
     message = {
         "id": "msg-1", "type": "message", "role": "assistant", "model": asked.get("model"), "stop_sequence": None,
-        "content": [{"type": "text", "text": text}], "stop_reason": "end_turn",
-        "usage": {"input_tokens": 10, "output_tokens": 4},
+        "content": blocks, "stop_reason": ended, "usage": {"input_tokens": 10, "output_tokens": 4},
     }  # fmt: skip
     if not asked.get("stream"):
         return message
     begun = {**message, "content": [], "stop_reason": None, "usage": {"input_tokens": 10, "output_tokens": 1}}
-    events: list[dict[str, Any]] = [
-        {"type": "message_start", "message": begun},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": p}}
-            for p in _pieces(text)
-        ),
-        {"type": "content_block_stop", "index": 0},
-        {
-            "type": "message_delta",
-            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-            "usage": {"output_tokens": 4},
-        },
-        {"type": "message_stop"},
-    ]
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
+    for n, block in enumerate(blocks):
+        empty: dict[str, Any] = {"text": ""} if block["type"] == "text" else {"input": {}}
+        if block["type"] == "text":
+            deltas = [{"type": "text_delta", "text": piece} for piece in _pieces(said.text)]
+        else:
+            deltas = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
+        events += [
+            {"type": "content_block_start", "index": n, "content_block": {**block, **empty}},
+            *({"type": "content_block_delta", "index": n, "delta": delta} for delta in deltas),
+            {"type": "content_block_stop", "index": n},
+        ]
+    stop = {"stop_reason": ended, "stop_sequence": None}
+    events += [{"type": "message_delta", "delta": stop, "usage": {"output_tokens": 4}}, {"type": "message_stop"}]
     return [(event["type"], event) for event in events]
 
 
-def _generated(text: str, *, last: bool = True) -> dict[str, Any]:
-    candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+def _generated(parts: list[dict[str, Any]], *, last: bool = True) -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if not last:
         return {"candidates": [candidate]}
     usage = {"promptTokenCount": 10, "candidatesTokenCount": 4, "totalTokenCount": 14}
     return {"candidates": [{**candidate, "finishReason": "STOP"}], "usageMetadata": usage}
 
 
-def _generate(_: str, asked: dict[str, Any]) -> dict[str, Any]:
-    return _generated(_said(asked["contents"]))
+def _called(said: Message) -> list[dict[str, Any]]:
+    return [{"functionCall": {"name": name, "args": arguments}} for _, name, arguments in _calls(said)]
 
 
-def _generate_stream(_: str, asked: dict[str, Any]) -> _Events:
-    *before, last = _pieces(_said(asked["contents"]))
-    return [*((None, _generated(piece, last=False)) for piece in before), (None, _generated(last))]
+def _generate(_: dict[str, Any], said: Message) -> dict[str, Any]:
+    return _generated([*([{"text": said.text}] if said.text else []), *_called(said)])
+
+
+def _generate_stream(_: dict[str, Any], said: Message) -> _Events:
+    parts: list[dict[str, Any]] = [{"text": piece} for piece in _pieces(said.text)]
+    *before, last = [*parts, *_called(said)]
+    return [*((None, _generated([part], last=False)) for part in before), (None, _generated([last]))]
 
 
 _SPENT = {"inputTokens": 10, "outputTokens": 4, "totalTokens": 14}
 
 
-def _converse(_: str, asked: dict[str, Any]) -> dict[str, Any]:
-    message = {"role": "assistant", "content": [{"text": _said(asked["messages"])}]}
-    return {"output": {"message": message}, "stopReason": "end_turn", "usage": _SPENT, "metrics": {"latencyMs": 1}}
+def _converse(_: dict[str, Any], said: Message) -> dict[str, Any]:
+    content: list[dict[str, Any]] = [{"text": said.text}] if said.text else []
+    content += [{"toolUse": {"toolUseId": key, "name": name, "input": given}} for key, name, given in _calls(said)]
+    message, ended = {"role": "assistant", "content": content}, "tool_use" if _calls(said) else "end_turn"
+    return {"output": {"message": message}, "stopReason": ended, "usage": _SPENT, "metrics": {"latencyMs": 1}}
 
 
-def _converse_stream(_: str, asked: dict[str, Any]) -> _Events:
-    return [
-        ("messageStart", {"role": "assistant"}),
-        *(
-            ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": p}})
-            for p in _pieces(_said(asked["messages"]))
-        ),
-        ("contentBlockStop", {"contentBlockIndex": 0}),
-        ("messageStop", {"stopReason": "end_turn"}),
-        ("metadata", {"usage": _SPENT, "metrics": {"latencyMs": 1}}),
-    ]
+def _converse_stream(_: dict[str, Any], said: Message) -> _Events:
+    out: _Events = [("messageStart", {"role": "assistant"})]
+    if said.text:
+        out += [
+            ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": piece}}) for piece in _pieces(said.text)
+        ]
+        out.append(("contentBlockStop", {"contentBlockIndex": 0}))
+    for n, (key, name, arguments) in enumerate(_calls(said), start=bool(said.text)):
+        begun = {"toolUse": {"toolUseId": key, "name": name}}
+        out += [
+            ("contentBlockStart", {"contentBlockIndex": n, "start": begun}),
+            ("contentBlockDelta", {"contentBlockIndex": n, "delta": {"toolUse": {"input": json.dumps(arguments)}}}),
+            ("contentBlockStop", {"contentBlockIndex": n}),
+        ]
+    out.append(("messageStop", {"stopReason": "tool_use" if _calls(said) else "end_turn"}))
+    return [*out, ("metadata", {"usage": _SPENT, "metrics": {"latencyMs": 1}})]
 
 
-def _invoke_stream(path: str, asked: dict[str, Any]) -> _Events:
-    events = _messages(path, {**asked, "stream": True})
+def _invoke_stream(asked: dict[str, Any], said: Message) -> _Events:
+    events = _messages({**asked, "stream": True}, said)
     assert isinstance(events, list)
     return [("chunk", {"bytes": base64.b64encode(json.dumps(data).encode()).decode()}) for _, data in events]
 
 
-_FORMATS: dict[str, Callable[[str, dict[str, Any]], dict[str, Any] | _Events]] = {
+_FORMATS: dict[str, Callable[[dict[str, Any], Message], dict[str, Any] | _Events]] = {
     "/chat/completions": _chat,
     "/responses": _responses,
     "/messages": _messages,

@@ -23,3 +23,4 @@ def _vendors_sockets():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+    gc.freeze()  # the many classes of the SDKs are looked through once, and not after each test

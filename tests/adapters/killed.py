@@ -1,58 +1,118 @@
-"""A process that is killed at each request and tool call of its agent in turn: run by `test_killed.py`.
+"""An agent in a process of its own, which `test_killed.py` kills at each request and tool call in turn.
 
-``python -m tests.adapters.killed WAY COUNT KILL`` writes a line for each that was done to COUNT, and kills itself at
-number KILL, before it is done.
+`begin` starts it: forked from a process that has imported every SDK, and that has done nothing else.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import json
+import multiprocessing
 import os
-import signal
 import sys
+import urllib.request
+
+import anthropic  # noqa: F401 - what the agents import, once for all of them
+import boto3  # noqa: F401
+import mistralai.client  # noqa: F401
+import openai  # noqa: F401
+import pydantic_ai.models.openai  # noqa: F401
+import requests  # noqa: F401
+from google import genai  # noqa: F401
+from pydantic_ai import Agent
 
 import kitaru
-from kitaru import flow
-from kitaru.testing.adapters import Turn, World
+from kitaru import checkpoint, flow
+from kitaru.adapters.pydantic_ai import durable
 
-ONE_BY_ONE = (Turn(calls=(("look", "a"),)), Turn(calls=(("weigh", "b"),)), Turn(text="so {}"))
-EVENTS = ("request 1", "look a", "request 2", "weigh b", "request 3")
-RESULT = "so weigh(b)"
+from . import agents
 
 
-class Counted(World):
-    """Counts in a file, which outlives the process."""
-
-    def __init__(self, count, kill):
-        super().__init__(ONE_BY_ONE)
-        self._count, self._kill = count, kill
-
-    def _meet(self, event):
-        with open(self._count, "a+", encoding="utf-8") as file:
-            file.seek(0)
-            if len(file.readlines()) + 1 == self._kill:
-                os.kill(os.getpid(), signal.SIGKILL)
-            file.write(f"{event}\n")
+def begin(way, url, environment, log):
+    """Start the agent that goes this way; it asks the model at `url`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_run, args=(way, url, environment, log))
+    process.start()
+    return process
 
 
-def pydantic_ai(world):
-    """A run that is in no flow; what it comes to."""
-    from .test_pydantic_ai import agent_of
+def _run(way, url, environment, log):
+    os.environ.update(environment)
+    sys.stderr = open(log, "a", encoding="utf-8")
+    WAYS[way](url, functools.partial(_call, url))
 
-    return agent_of(world).run_sync("Begin").output
+
+def _call(url, tool, word):
+    """What a tool does to the world: the server is told, and so is this agent's last answer."""
+    asked = urllib.request.Request(f"{url}/tool", json.dumps([tool, word]).encode(), method="POST")
+    with urllib.request.urlopen(asked, timeout=60):
+        return f"{tool}({word})"
 
 
-def llm(world):
-    """A flow that asks a question, with tools."""
-    from .test_llm import tools_of
-    from .test_pydantic_ai import scripted
+def _http(vendor, url, call):
+    @checkpoint(type="tool_call")
+    def look(word: str) -> str:
+        return call("look", word)
 
+    with kitaru.record_http():
+        call("end", agents.talk(vendor, url, "Begin", {"look": look}, _last))
+
+
+def _http_async(vendor, url, call):
+    @checkpoint(type="tool_call")
+    def look(word: str) -> str:
+        return call("look", word)
+
+    async def main():
+        async with kitaru.record_http():
+            call("end", await agents.talk_async(vendor, url, "Begin", {"look": look}, _last))
+
+    asyncio.run(main())
+
+
+def _last(turn):
+    """The second answer is streamed."""
+    return turn == 1
+
+
+def _look(call):
+    def look(word: str) -> str:
+        return call("look", word)
+
+    return look
+
+
+def _llm(url, call, *, stream=False):
     @flow
-    def conversation(prompt: str) -> str:
-        return kitaru.llm(prompt, model=scripted(world), tools=tools_of(world))
+    def conversation(prompt: str) -> None:
+        answer = kitaru.llm(prompt, model=agents.openai_model(url), tools=[_look(call)], stream=stream)
+        call("end", "".join(answer))
 
-    return conversation("Begin")
+    conversation("Begin")
 
 
-if __name__ == "__main__":
-    way, count, kill = sys.argv[1:]
-    print(globals()[way](Counted(count, int(kill))))
+def _durable(url, call):
+    agent = durable(Agent(agents.openai_model(url), tools=[_look(call)], name="clerk"))
+    call("end", agent.run_sync("Begin").output)
+
+
+def _durable_stream(url, call):
+    agent = durable(Agent(agents.openai_model(url), tools=[_look(call)], name="clerk"))
+
+    async def main():
+        async with agent.run_stream("Begin") as answer:
+            call("end", "".join([piece async for piece in answer.stream_text(delta=True, debounce_by=None)]))
+
+    asyncio.run(main())
+
+
+WAYS = {
+    **{name: functools.partial(_http_async, vendor) for name, vendor in agents.ASYNC.items()},
+    **{name: functools.partial(_http, vendor) for name, vendor in agents.BLOCKING.items()},
+    "llm": _llm,
+    "llm_stream": functools.partial(_llm, stream=True),
+    "pydantic_ai": _durable,
+    "pydantic_ai_stream": _durable_stream,
+}

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kitaru import KitaruClient, calling, flow
+from kitaru import KitaruClient, calling, checkpoint, flow
 from kitaru.flows import Flow
 
 
@@ -45,6 +45,38 @@ def test_outside_of_a_flow_the_body_just_runs(model):
     assert (live.is_recorded, live.succeed("C"), live.label) == (False, "C", "")
     live.log(tokens=1)
     live.fail(ValueError())
+
+
+def test_who_asks_a_model_says_so_to_whoever_watches_what_is_sent(store):
+    seen = {}
+
+    def note(where):
+        seen[where] = calling.is_asking()
+
+    @checkpoint(type="llm_call")
+    def own(where: str) -> None:
+        note(where)
+
+    def ask(where):
+        note(where)
+        own(f"a checkpoint in {where}")
+
+    @flow
+    def body() -> None:
+        note("the flow")
+        own("a checkpoint")
+        calling.call("ask", ask, {"where": "a call"}, type="llm_call")
+        calling.call("use", note, {"where": "a tool"}, type="tool_call")
+        live = calling.begin("ask", {}, type="llm_call")
+        note("while one goes on")
+        with live.inside():
+            note("inside of one")
+        live.succeed(None)
+
+    note("outside")
+    body.run()
+    assert [where for where, asking in seen.items() if asking] == ["a call", "inside of one"]
+    assert len(seen) == 8
 
 
 def test_a_call_is_recorded_once_and_its_code_is_its_version(store, model, capsys):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 
 import pytest
 
 import kitaru
 from kitaru import KitaruClient
+from kitaru.testing.adapters import TURNS, World
+from kitaru.testing.model_server import ModelServer, by_turns
 
-from . import vendors
+from . import agents, vendors
 from .vendors import KEY, ONE, QUESTION, SAID, STEP, STREAMS
 
 
@@ -55,8 +58,8 @@ def test_a_stream_is_recorded_once_and_given_again_event_by_event(store, server,
 
 @pytest.mark.parametrize(
     ("vendor", "fault"),
-    [("chat_completions", f) for f in ("429", "500", "reset", "half")]
-    + [("messages", "429"), ("converse", "429"), ("converse", "reset")],
+    [(v, f) for v in ("chat_completions", "responses", "messages") for f in ("429", "500", "reset", "half")]
+    + [("converse", "429"), ("converse", "reset"), ("invoke_model", "429"), ("invoke_model", "reset")],
 )
 def test_what_the_sdk_tries_again_is_an_attempt_of_one_step(store, server, vendor, fault):
     server.faults.append(fault)
@@ -126,10 +129,18 @@ def test_a_stream_that_breaks_off_is_asked_for_again(store, server, vendor, faul
     assert len(server.requests) == 2
 
 
-def test_a_stream_that_ends_as_if_it_were_whole_is_what_the_code_was_given(store, server):
+@pytest.mark.parametrize("vendor", STREAMS)
+def test_a_stream_that_ends_as_if_it_were_whole_is_what_the_code_was_given(store, server, vendor):
+    def run():
+        pieces = []
+        with contextlib.suppress(Exception):  # what the SDK makes of it
+            pieces += STREAMS[vendor](server.url)
+        return "".join(pieces)
+
     server.faults.append("open")
-    first, again = twice(lambda: list(vendors.chat_stream(server.url)))
-    assert first == again == ["1: ", "why "]
+    first, again = twice(run)
+    assert first == again != SAID
+    assert SAID.startswith(first)
     assert len(server.requests) == 1
 
 
@@ -172,6 +183,45 @@ def test_in_a_flow_in_a_step_and_nested(store, server):
     assert handle.get() == ("1: outer", "1: inner")
     labels = [c.label for c in execution(handle.exec_id).checkpoints]
     assert labels == ["chat_completions#1", "inner#1", "inner#1/chat_completions#1"]
+
+
+@pytest.mark.parametrize("way", ["durable", "durable_stream", "llm", "llm_stream"])
+def test_a_request_that_another_adapter_records_is_recorded_once(store, way):
+    """It stands once in the record, and its tokens are counted once; what a tool asks of a model is the tool's own."""
+    import asyncio
+
+    from pydantic_ai import Agent
+
+    from kitaru.adapters.pydantic_ai import durable
+
+    with ModelServer(by_turns(World(TURNS).asked)) as server, ModelServer() as other:
+
+        def look(word: str) -> str:
+            return f"look({vendors.by_requests(other.url, word)})"
+
+        def weigh(word: str) -> str:
+            return f"weigh({word})"
+
+        async def stream():
+            async with durable(agent).run_stream("Begin") as answer:
+                return "".join([piece async for piece in answer.stream_text(delta=True, debounce_by=None)])
+
+        model = agents.openai_model(server.url)
+        agent = Agent(model, tools=[look, weigh], name="clerk")
+        ways = {
+            "durable": lambda: durable(agent).run_sync("Begin").output,
+            "durable_stream": lambda: asyncio.run(stream()),
+            "llm": lambda: kitaru.llm("Begin", model=model, tools=[look, weigh]),
+            "llm_stream": lambda: "".join(kitaru.llm("Begin", model=model, tools=[look, weigh], stream=True)),
+        }
+        with kitaru.record_http(exec_id="x"):
+            assert ways[way]() == "so look(1: b),weigh(b)"
+    request = "llm" if way.startswith("llm") else "request"
+    points = execution().checkpoints
+    assert Counter(p.name for p in points) == {request: 3, "look": 2, "weigh": 1, "chat_completions": 2}
+    assert all(p.label.startswith("look") for p in points if p.name == "chat_completions")
+    assert sum(p.metadata.get("tokens", 0) for p in points) == 5 * 14
+    assert (len(server.requests), len(other.requests)) == (3, 2)
 
 
 def test_in_the_cell_of_a_session(store, server):
@@ -225,10 +275,10 @@ def test_a_call_over_aiohttp_is_told_not_to_be_recorded(store):
     async def run():
         async with kitaru.record_http(exec_id="x"):
             await ClientSession()._request("GET", "http://x/models")
-            return await ClientSession()._request("POST", "http://x/v1beta/models/m:generateContent", json={})
+            return await ClientSession()._request("post", "http://x/v1beta/models/m:generateContent", json={})
 
     with pytest.warns(kitaru.KitaruWarning, match="goes over aiohttp"):
-        assert asyncio.run(run()) == ("POST", "http://x/v1beta/models/m:generateContent")
+        assert asyncio.run(run()) == ("post", "http://x/v1beta/models/m:generateContent")
 
 
 def test_a_redirect_is_followed_again_and_an_escaped_slash_is_part_of_a_model(store, server):
@@ -345,7 +395,8 @@ def test_a_cancelled_stream_is_asked_for_again(store, server):
 
     import anthropic
 
-    server.gate = threading.Event()
+    cancelled = threading.Event()
+    server.on_event = lambda n: cancelled.wait(30)
 
     async def run(cancels):
         async with (
@@ -360,7 +411,7 @@ def test_a_cancelled_stream_is_asked_for_again(store, server):
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(run(cancels=True))
-    server.gate.set()
+    cancelled.set()
     assert execution().status.value == "interrupted"
     assert asyncio.run(run(cancels=False)) == SAID
     (step,) = execution().checkpoints
@@ -371,12 +422,12 @@ def test_a_stream_is_shown_as_it_comes(store, server):
     """The server holds everything but the first event back until that was seen."""
     import threading
 
-    server.gate = threading.Event()
-    seen = []
+    was_seen, seen = threading.Event(), []
+    server.on_event = lambda n: was_seen.wait(30)
     with kitaru.record_http(exec_id="x"):
         for piece in vendors.chat_stream(server.url):
             seen.append(piece)
-            server.gate.set()
+            was_seen.set()
     assert "".join(seen) == SAID
 
 

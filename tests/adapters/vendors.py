@@ -104,17 +104,27 @@ def mistral_stream(url, question=QUESTION):
 
 @functools.cache
 def bedrock(url):
+    return bedrock_client(url, attempts=3)
+
+
+@functools.cache
+def _session():
     import boto3
+
+    return boto3.Session()  # it keeps the descriptions that clients are made of
+
+
+def bedrock_client(url, attempts):
     from botocore.config import Config
 
-    return boto3.client(
+    return _session().client(
         "bedrock-runtime",
         endpoint_url=url,
         region_name="us-east-1",
         aws_access_key_id="AKIAPLANTED012345",
         aws_secret_access_key=KEY,
         aws_session_token="session-planted-0123",
-        config=Config(retries={"total_max_attempts": 3, "mode": "standard"}),
+        config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}),
     )
 
 

@@ -1,15 +1,15 @@
 """One call of a model endpoint, whatever transport carries it: decided, sent or given from the record, and recorded.
 
-A transport drives it: `begin`, then, where nothing is `given`, what the server answers, through `answered`, `take`,
-`succeed`, `refused` and `broke`. An SDK that tries again sends the same bytes from the same place: that is a further
-attempt of the same step.
+A transport drives it: `begin`, then, where nothing is `given`, what the server answers: `answered`, then `end` with the
+body, or `watch` for the parts of a stream and `close`; and `broke`, wherever the connection does. An SDK that tries
+again sends the same bytes from the same place: that is a further attempt of the same step.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -209,8 +209,36 @@ class Exchange:
         self._http = {"status": status, "url": self._url, "headers": safe_headers(kept)}
         return self._framing is not None and status < 400
 
-    def take(self, part: bytes) -> bool:
-        """A part of the stream, before it is handed on. Gives whether that was the last: then `succeed`."""
+    def watch(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        """The parts of the stream, as they come. Durable before the last of its events is handed on."""
+        try:
+            for part in parts:
+                if self._take(part):
+                    self.end()
+                yield part
+        except GeneratorExit:
+            raise  # its reader stopped: `close` sees to that
+        except BaseException as e:
+            self.broke(e)
+            raise
+        self.end()
+
+    async def watch_async(self, parts: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """As `watch`, without holding up the event loop."""
+        try:
+            async for part in parts:
+                if self._take(part):
+                    await self.end_async()
+                yield part
+        except GeneratorExit:
+            raise
+        except BaseException as e:
+            self.broke(e)
+            raise
+        await self.end_async()
+
+    def _take(self, part: bytes) -> bool:
+        """Gives whether the last event is in this part."""
         if self._framing is None or self._is_over:
             return False
         ended = False
@@ -226,20 +254,47 @@ class Exchange:
             return False
         return ended
 
-    def succeed(self, body: bytes | None = None, *, complete: bool = True) -> None:
-        """Record the answer: `body`, or the events that came; durable on return."""
-        if (value := self._came(body, complete=complete)) is not None:
+    def end(self, body: bytes | None = None) -> None:
+        """The answer has come: this body, or the events that were watched. A result is durable on return."""
+        if (value := self._came(body)) is not None:
             assert self._live is not None
             self._live.succeed(value)
 
-    async def succeed_async(self, body: bytes | None = None, *, complete: bool = True) -> None:
-        """As `succeed`, without holding up the event loop."""
-        if (value := self._came(body, complete=complete)) is not None:
+    async def end_async(self, body: bytes | None = None) -> None:
+        """As `end`, without holding up the event loop."""
+        if (value := self._came(body)) is not None:
             assert self._live is not None
             await self._live.succeed_async(value)
 
-    def _came(self, body: bytes | None, *, complete: bool) -> tuple[Any, dict[str, Any]] | None:
+    def close(self) -> None:
+        """Nobody reads the stream any further. Before its end that is a result where the code goes on from there."""
+        if self._is_left_for_good() and (value := self._came(complete=False)) is not None:
+            assert self._live is not None
+            self._live.succeed(value)
+
+    async def close_async(self) -> None:
+        """As `close`, without holding up the event loop."""
+        if self._is_left_for_good() and (value := self._came(complete=False)) is not None:
+            assert self._live is not None
+            await self._live.succeed_async(value)
+
+    def _is_left_for_good(self) -> bool:
+        """Else an exception, or a cancelled task, tore it away: then the step stays in flight."""
         if self._is_over or self._live is None:
+            return False
+        torn = sys.exception()
+        if self._live.is_open and (torn is None or isinstance(torn, GeneratorExit)):
+            return True
+        self._is_over = True
+        self._live.leave()
+        return False
+
+    def _came(self, body: bytes | None = None, *, complete: bool = True) -> tuple[Any, dict[str, Any]] | None:
+        """The step's output; None where there is none."""
+        if self._is_over or self._live is None:
+            return None
+        if body is not None and self._http["status"] >= 400:
+            self._refused(body)
             return None
         self._is_over = True
         if body is None:
@@ -263,7 +318,7 @@ class Exchange:
     def _says(self) -> str:
         return f"{self.endpoint.wire.name}: the stream ended in an error: {str(self._error)[:500]}"
 
-    def refused(self, body: bytes) -> None:
+    def _refused(self, body: bytes) -> None:
         """The server said no: it is no result, unless the code goes on from it."""
         answer = _json(masked(body, self._secrets))
         status = self._http["status"]
@@ -290,20 +345,6 @@ class Exchange:
         self._live.may_fail(failure)
         self._recent.calls[self._lane] = self
 
-    def ended_early(self) -> bool:
-        """Its reader closed the stream before its end. Gives whether that is a result: then `succeed`.
-
-        It is where the code goes on from there; not where an exception, or a cancelled task, tore it away.
-        """
-        if self._is_over or self._live is None:
-            return False
-        torn = sys.exception()
-        if self._live.is_open and (torn is None or isinstance(torn, GeneratorExit)):
-            return True
-        self._is_over = True
-        self._live.leave()
-        return False
-
 
 def _json(body: bytes) -> Any:
     try:
@@ -316,8 +357,8 @@ def _json(body: bytes) -> Any:
         return body
 
 
-def replayed(given: Given) -> Iterator[bytes]:
-    """The parts of a recorded answer, one by one. Raises `Failed` where its reader had left it."""
+def replayed(given: Given, raised: Callable[[Failed], Exception]) -> Iterator[bytes]:
+    """The parts of a recorded answer, one by one. Where its reader had left it, what the transport raises for that."""
     yield from given.parts
     if given.left:
-        raise Failed("ReadError", f"{given.left}; to read on, run the step again: rerun=")
+        raise raised(Failed("ReadError", f"{given.left}; to read on, run the step again: rerun="))

@@ -26,10 +26,11 @@ def patch(client: ModuleType) -> None:
     @functools.wraps(send)
     async def send_and_tell(self: Any, method: str, str_or_url: Any, **kwargs: Any) -> Any:
         path = urlsplit(str(str_or_url)).path
-        if may_meet(method, path):
+        if may_meet(method.upper(), path):
             warnings.warn(
                 f"this call of a model, {path}, goes over aiohttp, and record_http does not record that: let its SDK "
-                "use httpx (google-genai: HttpOptions(httpx_async_client=httpx.AsyncClient()))",
+                "use httpx (google-genai: HttpOptions(httpx_async_client=httpx.AsyncClient()); openai and anthropic: "
+                "leave out DefaultAioHttpClient)",
                 KitaruWarning,
                 stacklevel=3,
             )

@@ -98,10 +98,7 @@ def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as e:
             exchange.broke(e)
             raise
-        if response.status_code >= 400:
-            exchange.refused(body)
-        else:
-            exchange.succeed(body)
+        exchange.end(body)
         if request.stream_output:  # it is read by whoever made the call
             response.raw = _Read(body, response.status_code, response.headers)
         return response

@@ -30,7 +30,7 @@ def patch(library: ModuleType) -> None:
         except Failed as e:
             raise _raised(http, e, request) from None
         if given is not None:
-            return http.Response(given.status, headers=given.headers, stream=streams.recorded(http, request, given))
+            return http.Response(given.status, headers=given.headers, stream=streams.recorded(request, given))
         try:
             response = send(self, _to_send(http, request, exchange))
             if exchange.answered(response.status_code, response.headers.multi_items()):
@@ -42,10 +42,7 @@ def patch(library: ModuleType) -> None:
         except BaseException as e:
             exchange.broke(e)
             raise
-        if response.status_code >= 400:
-            exchange.refused(_decoded(http, response, body))
-        else:
-            exchange.succeed(_decoded(http, response, body))
+        exchange.end(_decoded(http, response, body))
         return _with(http, response, http.ByteStream(body))
 
     @functools.wraps(send_async)
@@ -60,13 +57,11 @@ def patch(library: ModuleType) -> None:
         except Failed as e:
             raise _raised(http, e, request) from None
         if given is not None:
-            return http.Response(
-                given.status, headers=given.headers, stream=streams.recorded_async(http, request, given)
-            )
+            return http.Response(given.status, headers=given.headers, stream=streams.recorded(request, given))
         try:
             response = await send_async(self, _to_send(http, request, exchange))
             if exchange.answered(response.status_code, response.headers.multi_items()):
-                return _with(http, response, streams.live_async(exchange, response.stream))
+                return _with(http, response, streams.live(exchange, response.stream))
             try:
                 body = b"".join([part async for part in response.stream])
             finally:
@@ -74,10 +69,7 @@ def patch(library: ModuleType) -> None:
         except BaseException as e:
             exchange.broke(e)
             raise
-        if response.status_code >= 400:
-            exchange.refused(_decoded(http, response, body))
-        else:
-            await exchange.succeed_async(_decoded(http, response, body))
+        await exchange.end_async(_decoded(http, response, body))
         return _with(http, response, http.ByteStream(body))
 
     http.HTTPTransport.handle_request = handle_request
@@ -146,76 +138,39 @@ def _raised(http: Any, failed: Failed, request: Any) -> Exception:
 class _Streams(NamedTuple):
     recorded: Any
     live: Any
-    recorded_async: Any
-    live_async: Any
 
 
 @functools.cache
 def _streams(http: Any) -> _Streams:
-    """The streams of this library: recorded ones and live ones, sync and async."""
+    """The streams of this library, which are sync and async both: recorded ones, and live ones."""
 
-    class Recorded(http.SyncByteStream):  # type: ignore[misc]
-        def __init__(self, library: Any, request: Any, given: Given) -> None:
-            self._library, self._request, self._given = library, request, given
+    class Recorded(http.SyncByteStream, http.AsyncByteStream):  # type: ignore[misc]
+        def __init__(self, request: Any, given: Given) -> None:
+            self._request, self._given = request, given
 
         def __iter__(self) -> Iterator[bytes]:
-            try:
-                yield from replayed(self._given)
-            except Failed as e:
-                raise _raised(self._library, e, self._request) from None
-
-    class RecordedAsync(http.AsyncByteStream):  # type: ignore[misc]
-        def __init__(self, library: Any, request: Any, given: Given) -> None:
-            self._inner = Recorded(library, request, given)
+            return replayed(self._given, lambda failed: _raised(http, failed, self._request))
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            for part in self._inner:
+            for part in self:
                 yield part
 
-    class Live(http.SyncByteStream):  # type: ignore[misc]
+    class Live(http.SyncByteStream, http.AsyncByteStream):  # type: ignore[misc]
         def __init__(self, exchange: Exchange, stream: Any) -> None:
             self._exchange, self._stream = exchange, stream
 
         def __iter__(self) -> Iterator[bytes]:
-            exchange = self._exchange
-            try:
-                for part in self._stream:
-                    if exchange.take(part):
-                        exchange.succeed()
-                    yield part
-            except GeneratorExit:
-                raise  # its reader stopped: `close` sees to that
-            except BaseException as e:
-                exchange.broke(e)
-                raise
-            exchange.succeed()
+            return self._exchange.watch(self._stream)
 
         def close(self) -> None:
-            if self._exchange.ended_early():
-                self._exchange.succeed(complete=False)
+            self._exchange.close()
             self._stream.close()
 
-    class LiveAsync(http.AsyncByteStream):  # type: ignore[misc]
-        def __init__(self, exchange: Exchange, stream: Any) -> None:
-            self._exchange, self._stream = exchange, stream
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            exchange = self._exchange
-            try:
-                async for part in self._stream:
-                    if exchange.take(part):
-                        await exchange.succeed_async()
-                    yield part
-            except GeneratorExit:
-                raise
-            except BaseException as e:
-                exchange.broke(e)
-                raise
-            await exchange.succeed_async()
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self._exchange.watch_async(self._stream)
 
         async def aclose(self) -> None:
-            if self._exchange.ended_early():
-                await self._exchange.succeed_async(complete=False)
+            await self._exchange.close_async()
             await self._stream.aclose()
 
-    return _Streams(Recorded, Live, RecordedAsync, LiveAsync)
+    return _Streams(Recorded, Live)

@@ -39,10 +39,7 @@ def patch(adapters: ModuleType) -> None:
         except BaseException as e:
             exchange.broke(e)
             raise
-        if response.status_code >= 400:
-            exchange.refused(body)
-        else:
-            exchange.succeed(body)
+        exchange.end(body)
         return response
 
     of.HTTPAdapter.send = send_recorded

@@ -50,40 +50,19 @@ class Recorded(_Raw):
     """A recorded answer. `broken` makes the library's own error of one that stops."""
 
     def __init__(self, given: Given, headers: Any, broken: Callable[[Failed], Exception]) -> None:
-        super().__init__(self._replayed(given, broken), given.status, headers)
-
-    @staticmethod
-    def _replayed(given: Given, broken: Callable[[Failed], Exception]) -> Iterator[bytes]:
-        try:
-            yield from replayed(given)
-        except Failed as e:
-            raise broken(e) from None
+        super().__init__(replayed(given, broken), given.status, headers)
 
 
 class Live(_Raw):
     """A stream on its way to its reader."""
 
     def __init__(self, exchange: Exchange, raw: Any) -> None:
-        super().__init__(self._seen(exchange, raw), raw.status, raw.headers, raw.reason)
+        parts = raw.read_chunked(None, True) if raw.chunked else raw.stream(amt=None, decode_content=True)
+        super().__init__(exchange.watch(parts), raw.status, raw.headers, raw.reason)
         self._exchange, self._raw = exchange, raw
 
-    @staticmethod
-    def _seen(exchange: Exchange, raw: Any) -> Iterator[bytes]:
-        try:
-            for part in raw.stream(amt=None, decode_content=True) if not raw.chunked else raw.read_chunked(None, True):
-                if exchange.take(part):
-                    exchange.succeed()
-                yield part
-        except GeneratorExit:
-            raise  # its reader stopped: `close` sees to that
-        except BaseException as e:
-            exchange.broke(e)
-            raise
-        exchange.succeed()
-
     def close(self) -> None:
-        if self._exchange.ended_early():
-            self._exchange.succeed(complete=False)
+        self._exchange.close()
         self._raw.close()
         super().close()
 

@@ -19,7 +19,13 @@ calling.carry(_recent)
 
 def may_meet(method: str, path: str) -> bool:
     """Whether `meet` may give an exchange, by the address alone."""
-    return _recent.get() is not None and may_be_one(method, path)
+    return _here() is not None and may_be_one(method, path)
+
+
+def _here() -> Recent | None:
+    """What failed last, where calls are recorded: not where another adapter's step is the record of this one."""
+    recent = _recent.get()
+    return None if recent is None or not calling.is_in_flow() or calling.is_asking() else recent
 
 
 def meet(
@@ -30,11 +36,10 @@ def meet(
     read: Callable[[], bytes],
 ) -> Exchange | None:
     """The exchange that a request is, where it calls a model and is to be recorded. Of others nothing is read."""
-    recent = _recent.get()
-    if recent is None or not calling.is_in_flow():
+    recent = _here()
+    if recent is None or (endpoint := endpoint_of(method, path, read)) is None:
         return None
-    endpoint = endpoint_of(method, path, read)
-    return None if endpoint is None else Exchange(recent, endpoint, url(), headers(), read())
+    return Exchange(recent, endpoint, url(), headers(), read())
 
 
 class RecordHttp:
@@ -81,8 +86,9 @@ def record_http(exec_id: str | None = None) -> RecordHttp:
 
     Known are the wire formats of OpenAI (chat completions and responses), Anthropic, Gemini, Mistral and Bedrock, at
     any host, over httpx, httpx2, requests and botocore; with JSON and with streams, which are shown as they come and
-    given again event by event. What is no such call passes through untouched. Threads and tasks that are begun within
-    belong to it. ``async with`` is the same in an event loop.
+    given again event by event. What is no such call passes through untouched, and so is one that is recorded already:
+    the request of a step that `kitaru.llm`, a durable agent or another adapter made. Threads and tasks that are begun
+    within belong to it. ``async with`` is the same in an event loop.
 
     A step's arguments are ``model``, ``messages``, ``system``, ``tools`` and ``settings``, out of the request's own
     JSON; its outputs are ``response`` (the JSON, or the events) and ``http``. Tokens and cost are in its metadata.

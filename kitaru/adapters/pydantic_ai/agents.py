@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter
 from pydantic_ai.agent import AbstractAgent, WrapperAgent
@@ -37,7 +37,7 @@ from ...handles import Handle
 from ...steps import Signature
 from ...waits import Wait, wait_for
 from .. import loops
-from .requests import VERSION, DurableModel, dump_messages, load_messages, pin
+from .requests import VERSION, DurableModel, dump_messages, lean_message, load_messages, pin
 
 __all__ = ["Course", "Durability", "DurableAgent", "durable"]
 
@@ -115,8 +115,10 @@ class _DurableToolset(WrapperToolset[Any]):
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
+        context = replace(ctx, pending_messages=_NothingEnqueued())
+
         async def call(**given: Any) -> Any:
-            return await self.wrapped.call_tool(name, given, ctx, tool)
+            return await self.wrapped.call_tool(name, given, context, _in_order(tool))
 
         return await calling.call_async(
             step_name(name),
@@ -128,13 +130,37 @@ class _DurableToolset(WrapperToolset[Any]):
         )
 
 
+class _NothingEnqueued(list[Any]):
+    """Where a tool would put messages for the model beside what it returns, which a resume would not see."""
+
+    def append(self, message: Any) -> NoReturn:  # noqa: ARG002
+        raise UsageError(
+            "a tool of a durable agent cannot ctx.enqueue(…): where its recorded result is given back, nothing would "
+            "be enqueued. Return it: ToolReturn(value, content=…) gives the model more than the value"
+        )
+
+
+def _schema_of(tool: Any) -> Any:
+    """Knows the tool's function; None where that is not of this process."""
+    return getattr(getattr(tool, "call_func", None), "__self__", None)
+
+
 def _version_of(tool: Any) -> str:
     """Stands for the tool's code, where it is a function of this process."""
     while (inner := getattr(tool, "source_tool", None)) is not None:
         tool = inner
-    schema = getattr(getattr(tool, "call_func", None), "__self__", None)
-    function = getattr(schema, "function", None)
+    function = getattr(_schema_of(tool), "function", None)
     return fingerprint(function).digest.hex() if function is not None else VERSION
+
+
+def _in_order(tool: Any) -> Any:
+    """The tool, whose function is still the step's body where the SDK runs it in a thread."""
+    if (inner := getattr(tool, "source_tool", None)) is not None:
+        return replace(tool, source_tool=_in_order(inner))
+    schema = _schema_of(tool)
+    if getattr(schema, "function", None) is None or schema.is_async:
+        return tool
+    return replace(tool, call_func=replace(schema, function=calling.continued(schema.function)).call)
 
 
 @dataclass
@@ -276,7 +302,6 @@ class _Inputs(Signature):
         return [(name, value) for name, value in super().arguments(args, kwargs) if name in self.signature.parameters]
 
 
-_begun: ContextVar[Course | None] = ContextVar("kitaru_pydantic_ai_course", default=None)
 _results: TypeAdapter[AgentRunResult[Any]] = TypeAdapter(AgentRunResult[Any])
 
 
@@ -320,11 +345,8 @@ class DurableAgent(WrapperAgent[Any, Any]):
     def run_sync(self, user_prompt: Any = None, **options: Any) -> AgentRunResult[Any]:
         """As `Agent.run_sync`; see `run`."""
         if calling.is_in_flow():
-            token = _begun.set(Course())  # here, in the body: it runs in a task
-            try:
-                return loops.run(lambda: self.run(user_prompt, **options))
-            finally:
-                _begun.reset(token)
+            options = _here(options)
+            return loops.run(lambda: self.run(user_prompt, **options))
         call = _call(user_prompt, options)
         asked = _asked.set(call)
         try:
@@ -352,7 +374,8 @@ class DurableAgent(WrapperAgent[Any, Any]):
         result = await super().run(prompt, **options)
         if call is not None:
             call.result = result
-        return {**_results.dump_python(result, warnings=False), "output": result.output}
+        data = _results.dump_python(result, exclude={"output"}, warnings=False)
+        return {"output": result.output, **data, "messages": [lean_message(each) for each in data["messages"]]}
 
     def _begin(self, call: _Call) -> Handle:
         return self.flow.run(call.prompt, call.history, tuple(sorted(call.options)))
@@ -378,12 +401,19 @@ class DurableAgent(WrapperAgent[Any, Any]):
         async with AsyncExitStack() as stack:
             if not calling.is_in_flow():
                 await stack.enter_async_context(calling.block(self.flow.name))
-            course = _begun.get() or Course()
-            _begun.set(None)
+            options = _here({**options, "capabilities": capabilities})
+            course = next(each.course for each in options["capabilities"] if isinstance(each, Durability))
             given = {name: value for name, value in options.items() if value is not None}
             options = {**options, **course.ids(given), **given}
-            added = [*(capabilities or ()), Durability(course)]
-            yield await stack.enter_async_context(super().iter(user_prompt, capabilities=added, **options))
+            yield await stack.enter_async_context(super().iter(user_prompt, **options))
+
+    def run_stream_sync(self, user_prompt: Any = None, **options: Any) -> Any:
+        """As `Agent.run_stream_sync`; see `run`."""
+        return super().run_stream_sync(user_prompt, **(_here(options) if calling.is_in_flow() else options))
+
+    def run_stream_events(self, user_prompt: Any = None, **options: Any) -> Any:
+        """As `Agent.run_stream_events`; see `run`."""
+        return super().run_stream_events(user_prompt, **(_here(options) if calling.is_in_flow() else options))
 
     def realtime(self, *args: Any, **options: Any) -> Any:  # noqa: ARG002
         """Not supported: what is said in a session is no request that could be recorded."""
@@ -394,6 +424,14 @@ class DurableAgent(WrapperAgent[Any, Any]):
 
     def __repr__(self) -> str:
         return f"<durable {self.flow.name}>"
+
+
+def _here(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's options, with the hooks of a run that begins here, whichever task the SDK then makes it in."""
+    capabilities = options.get("capabilities") or ()
+    if any(isinstance(each, Durability) for each in capabilities):
+        return dict(options)
+    return {**options, "capabilities": [*capabilities, Durability(Course())]}
 
 
 def _call(prompt: Any, options: Mapping[str, Any]) -> _Call:
@@ -409,6 +447,20 @@ def _as_result(call: _Call, recorded: Mapping[str, Any]) -> AgentRunResult[Any]:
     result = _results.validate_python({**recorded, "output": None})
     result.output = recorded["output"]
     return result
+
+
+def _check_durable_once(agent: AbstractAgent[Any, Any]) -> None:
+    """Two engines would each run again what the other one has recorded."""
+    found: list[Any] = [agent]
+    while isinstance(found[-1], WrapperAgent):
+        found.append(found[-1].wrapped)
+    agent.root_capability.apply(found.append)
+    for each in found:
+        if any(kind.__module__.startswith("pydantic_ai.durable_exec.") for kind in type(each).__mro__):
+            raise UsageError(
+                f"the agent is made durable by {type(each).__name__} already, and cannot be by Kitaru too: give "
+                "durable(…) the agent without that"
+            )
 
 
 def durable(agent: AbstractAgent[Any, Any], *, name: str | None = None) -> DurableAgent:
@@ -429,5 +481,6 @@ def durable(agent: AbstractAgent[Any, Any], *, name: str | None = None) -> Durab
         return agent
     if not isinstance(agent, AbstractAgent):
         raise UsageError(f"durable() takes an agent of Pydantic AI, and {agent!r:.60} is none")
+    _check_durable_once(agent)
     module = sys._getframe(1).f_globals.get("__name__", "__main__")
     return DurableAgent(agent, step_name(name or agent.name or "agent"), module)
