@@ -113,6 +113,9 @@ class Answers:
             with history.lock:
                 frame.check_open()
                 history.write(opened)
+            if opened.due is not None and opened.due <= self._clock.time():  # the store's clock decides in a moment
+                yield Ask(self._journal.flush)
+                answer = yield Ask(lambda: self._look(wait, opened))
         if answer is None and self._ask is not None and asked.about in {"answer", "doubt"}:
             answer = yield Ask(lambda: self._asked_here(opened))
         if answer is None and asked.timeout > 0:

@@ -15,6 +15,7 @@ from .clock import Clock
 from .context import Frame, current
 from .effects import Outcome
 from .errors import KitaruError, StepTimeoutError
+from .eviction import is_own_exit
 from .journal import Journal
 from .pools import drain, drain_async
 from .records import Argument, Value
@@ -130,7 +131,10 @@ class Drain:
 
 @dataclass(slots=True)
 class Attempt:
-    """A body, run once, under its frame. Only an `Exception` is an outcome: the rest goes through."""
+    """A body, run once, under its frame. Only an `Exception` is an outcome: the rest goes through.
+
+    With `exits`, `sys.exit` is one as well: the process is not the body's to end.
+    """
 
     frame: Frame
     function: Callable[..., Any]
@@ -138,6 +142,7 @@ class Attempt:
     kwargs: Mapping[str, Any]
     timeout: float | None
     clock: Clock
+    exits: bool = False
 
     def run(self) -> Outcome:
         frame, began = self.frame, self.clock.monotonic()
@@ -147,7 +152,9 @@ class Attempt:
         frame.enter()
         try:
             value = self.function(*self.args, **self.kwargs)
-        except Exception as e:
+        except (Exception, SystemExit) as e:
+            if not self._is_failure(e):
+                raise
             return Outcome(error=e, took=self.clock.monotonic() - began)
         finally:
             current.reset(token)
@@ -198,8 +205,13 @@ class Attempt:
             if self.timeout is not None and limit.expired():
                 return self._late(self.timeout, began)
             return Outcome(error=e, took=self.clock.monotonic() - began)
-        except Exception as e:
+        except (Exception, SystemExit) as e:
+            if not self._is_failure(e):
+                raise
             return Outcome(error=e, took=self.clock.monotonic() - began)
         finally:
             current.reset(token)
         return Outcome(value, took=self.clock.monotonic() - began)
+
+    def _is_failure(self, error: BaseException) -> bool:
+        return isinstance(error, Exception) or (self.exits and is_own_exit(error))

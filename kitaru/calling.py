@@ -7,11 +7,12 @@ as a stream, and `block` an execution of a `with` body. Outside of a flow, of a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from .attempts import Attempt, Durable, Sleep
 from .blocks import Block, block
@@ -37,10 +38,14 @@ __all__ = [
     "call_async",
     "carry",
     "conceal",
+    "continued",
     "is_asking",
     "is_in_flow",
     "lane",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _AS_OFTEN_AS_ASKED = 1 << 30
 
@@ -251,6 +256,38 @@ class Course:
     def _is_here(self) -> bool:
         """Not inside of a step that the run has called: there, other calls are counted."""
         return self._frame is not None and current.get() is self._frame
+
+
+def continued(function: Callable[P, T]) -> Callable[P, T]:
+    """`function` as a part of the body that makes this, for a library that runs it in a thread and waits for it.
+
+    What it calls is then in order, as if the body itself called it. Outside of a flow it is `function`, and in a side
+    task of a body too.
+
+    Examples
+    --------
+    >>> import asyncio, kitaru
+    >>> from kitaru import calling, checkpoint, flow
+    >>> @checkpoint
+    ... def shout(word: str) -> str:
+    ...     return word.upper()
+    >>> @flow
+    ... async def greet(name: str) -> str:
+    ...     return await asyncio.to_thread(calling.continued(shout), name)
+    >>> handle = greet.run("ada")
+    >>> [point.label for point in kitaru.KitaruClient().executions.get(handle.exec_id).checkpoints]
+    ['shout#1']
+    """
+    frame = current.get()
+    if frame is None or frame.lane() != IN_ORDER:
+        return function
+
+    @functools.wraps(function)
+    def within(*args: P.args, **kwargs: P.kwargs) -> T:
+        with frame.lent():
+            return function(*args, **kwargs)
+
+    return within
 
 
 def call_async(

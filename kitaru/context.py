@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -103,6 +105,17 @@ class Frame:
     def enter(self) -> None:
         """The body begins, in this thread and task."""
         self.thread, self.task = get_ident(), _task()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within this the body goes on in this thread, and the one that runs it waits for that."""
+        before = self.thread, self.task, self.awaits
+        self.enter()
+        self.awaits = False
+        try:
+            yield
+        finally:
+            self.thread, self.task, self.awaits = before
 
     def lane(self) -> str:
         """`IN_ORDER` in the task and thread that run the body; else a name for this side task."""

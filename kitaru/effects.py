@@ -17,7 +17,7 @@ class Outcome:
     """What a body came to."""
 
     value: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
     took: float = 0.0
     notes: Mapping[str, Any] | None = None  # of whoever ran it by hand
 

@@ -25,6 +25,7 @@ from .context import Frame, Suspend, passed_on, tagged
 from .definitions import Asked, Definition
 from .effects import Effect, Outcome, Raised, Steps, drive, drive_until
 from .errors import KitaruError, StepInDoubtError, StoreError, UnrecordableValueError, UsageError
+from .eviction import is_own_exit
 from .executions import put_together
 from .failures import Failure, raise_again, record
 from .fingerprints import Fingerprint
@@ -105,7 +106,7 @@ class Engine:
             deadline=settings.deadline,
         )
         self.cancel_asked: Answered | None = None
-        self._is_delivered = True
+        self._owes = False  # its parent has not been told of its end yet
         self._timed = len(history.waits.timed)  # what others have closed, they have cleared away
         self.in_flight: dict[Any, int] = {}  # tasks that carry out calls of async steps
         self._failed: dict[Id, str] = {}  # where the failure that a record passed on came from
@@ -264,7 +265,7 @@ class Engine:
         )
         return self._settled(made, None, error)
 
-    def _settled(self, made: Made, value: Any, error: Exception | None = None) -> Steps:
+    def _settled(self, made: Made, value: Any, error: BaseException | None = None) -> Steps:
         """A step without a body ends: with the output that somebody gave it, or with a failure."""
         rid, now = made.rid, self.clock.time()
         blobs: list[Upload] = []
@@ -404,11 +405,17 @@ class Engine:
         """The flow's body, from its top to its end. Returns its `Outcome`."""
         if _has_ref(args, kwargs):
             args, kwargs = yield Hand(self.recorder, _loaded, args, kwargs, {})
-        outcome: Outcome = yield Attempt(self.frame, function, args, kwargs, None, self.clock)
+        exits = not self.calls.settings.may_exit
+        outcome: Outcome = yield Attempt(self.frame, function, args, kwargs, None, self.clock, exits)
         if self.frame.loose:
             self.frame.settle(error=outcome.error)
         yield Drain(self.frame, cancel=outcome.error is not None)
-        self.history.go_on()
+        try:
+            self.history.go_on()
+        except SystemExit as e:  # of a step that was submitted
+            if not (exits and is_own_exit(e)):
+                raise
+            outcome.error = e
         if outcome.error is None:
             self.frame.check_not_left()
             self.history.check_whole()
@@ -457,7 +464,7 @@ class Engine:
         yield from self._end("completed", "", (end,), size_of((("output", held),)))
         return None
 
-    def fail(self, error: Exception) -> Steps:
+    def fail(self, error: BaseException) -> Steps:
         """The flow's body raised."""
         failure = record(error).to_wire()
         end = FlowEnded(False, passed_on(error, self.exec_id), failure, self.clock.time())
@@ -472,6 +479,7 @@ class Engine:
 
     def _end(self, status: str, reason: str, records: Iterable[Record], size: int = 0) -> Steps:
         """Close what is open, record the end, and tell whoever waits for it."""
+        self._owes = self.begun.parent is not None
         closed = []
         for wait in self.history.waits.to_close(status):
             closing = Answered(wait, "closed", None, "", status, self.clock.time(), new_nonce())
@@ -489,12 +497,11 @@ class Engine:
         return None
 
     def _deliver(self, status: str) -> None:
-        """To its parent's inbox. Where that fails, whoever sees this execution ended does it again."""
+        """To its parent's inbox. Where that fails, whoever sees this execution ended does it again: its hints stay."""
         assert self.begun.parent is not None
-        try:
+        with contextlib.suppress(StoreError, Halt):
             deliver(self.store, self.exec_id, self.begun.parent[0], status, self.clock.time(), self.journal.insist)
-        except (StoreError, Halt):
-            self._is_delivered = False
+            self._owes = False
 
     def interrupt(self, reason: str, status: str = "interrupted", before: Started | None = None) -> bool:
         """The flow's body was left: KeyboardInterrupt, SystemExit, a cancelled task. It can be resumed at once.
@@ -580,7 +587,7 @@ class Engine:
         self.journal.close()
         self.pools.close()
         gone: list[str] = []
-        if status is not None and self._is_delivered:
+        if status is not None and not self._owes:
             rest = State(status=status)
             waits = self.history.waits
             gone = [h.key for h in self.calls.settings.hints if is_settled(h, rest, waits)]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .errors import UsageError
+from .errors import ExecutionSuspended, UsageError
 
-__all__ = ["EVICTED", "Leaving", "evictable", "grace_seconds"]
+__all__ = ["EVICTED", "Leaving", "evictable", "grace_seconds", "is_own_exit"]
 
 EVICTED = 143
 """The exit code of a process that ended on SIGTERM."""
@@ -66,13 +66,25 @@ def evictable() -> Iterator[None]:
         yield
         return
 
-    def evict(number: int, frame: Any) -> None:
-        del number, frame
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the recording
-        raise SystemExit(EVICTED)
-
-    signal.signal(signal.SIGTERM, evict)
+    signal.signal(signal.SIGTERM, _evict)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _evict(number: int, frame: Any) -> None:
+    del number, frame
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the recording
+    raise SystemExit(EVICTED)
+
+
+def is_own_exit(error: BaseException) -> bool:
+    """Whether a body left by itself, as `sys.exit` does it, and nobody asked this process to end.
+
+    Where somebody else handles SIGTERM, his handler may have raised it.
+    """
+    if not isinstance(error, SystemExit) or isinstance(error, ExecutionSuspended) or error.code == EVICTED:
+        return False
+    is_main = threading.current_thread() is threading.main_thread()
+    return not is_main or signal.getsignal(signal.SIGTERM) is _evict

@@ -61,6 +61,7 @@ class Options:
     hints: tuple[Hint, ...] = ()  # by which it was found: they go once they are settled
     served: list[str] | None = None  # where the keys of those go, to be deleted together; None: they are deleted
     leaving: Leaving | None = None  # says that its process is to end, which the thread that runs it is not told
+    may_exit: bool = True  # else its body has failed where it calls `sys.exit`: this process is not the flow's
 
     def __post_init__(self) -> None:
         if self.until is not None and not callable(self.until):

@@ -404,9 +404,12 @@ def _block(block: Any, room: int) -> str:
 # ---------------------------------------------------------------- the standard library's own
 
 
+_ZONES = {"zoneinfo:ZoneInfo", "pydantic_core._pydantic_core:TzInfo"}
+
+
 def _moment(value: Any) -> str:
     zone = value.tzinfo
-    if zone is None or type(zone) is dt.timezone or name_of(type(zone)) == "zoneinfo:ZoneInfo":
+    if zone is None or type(zone) is dt.timezone or name_of(type(zone)) in _ZONES:
         return str(value.isoformat())
     return str(value.replace(tzinfo=None).isoformat())  # another zone is the user's own code
 

@@ -270,7 +270,8 @@ def claim(
     check: Callable[[State], None] = lambda state: None,
     reading: Reading | None = None,
     only_there: bool = False,
-    ready: Callable[[Reading], bool] = lambda reading: True,
+    ready: Callable[[Reading, State], bool] = lambda reading, state: True,
+    prepare: Callable[[State], None] = lambda state: None,
     say: Callable[[str], None] = lambda line: None,
     budget: float = 60.0,
 ) -> Claimed | None:
@@ -294,6 +295,8 @@ def claim(
         Claim behind what was read, or not at all: None is given where something else stands there.
     ready
         Asked of an execution that waits, where `patient`: where this gives False it is left alone, `journal` is None.
+    prepare
+        Called before it is claimed, and only where it is; raises what keeps it from being run.
 
     Raises
     ------
@@ -314,7 +317,7 @@ def claim(
             )
         if reading.n:
             check(state)
-        if state.final or (patient and state.status == "waiting" and not ready(reading)):
+        if state.final or (patient and state.status == "waiting" and not ready(reading, state)):
             return Claimed(reading, state, None)
         displaced = state.writer is not None
         asked = take_over and _is_seen(state.writer, seen)
@@ -328,6 +331,7 @@ def claim(
             reading = read_journal(store, exec_id, reading)
             state = state_of(reading.segments)
             continue
+        prepare(state)
         writer = new_writer()
         journal = Journal(
             store,
@@ -348,8 +352,16 @@ def claim(
         try:
             beat.start()  # a slow claim must not look dead before it knows that it won
             journal.flush()
+            begun = state.begun or begin
+            if begun is not None:
+                beat.won(begun, listed=reading.n > 0)
+            journal.begin_pack(reading.packed + 1, reading.raw)
+            return Claimed(reading, state, journal, beat, heartbeat, fresh=not reading.n)
         except BaseException as e:
-            beat.end()
+            if not isinstance(e, Halt) and journal.n > reading.n:
+                give_back(journal, beat, state)  # a signal came once it was won
+            else:
+                beat.end()
             if not isinstance(e, Halt):
                 raise
             if not isinstance(e.error, ExecutionFencedError):
@@ -360,12 +372,18 @@ def claim(
                 drop(store, [_beat_key(exec_id, writer)])
             reading = read_journal(store, exec_id, reading)  # whoever loses reads again and decides again
             state = state_of(reading.segments)
-            continue
-        begun = state.begun or begin
-        if begun is not None:
-            beat.won(begun, listed=reading.n > 0)
-        journal.begin_pack(reading.packed + 1, reading.raw)
-        return Claimed(reading, state, journal, beat, heartbeat, fresh=not reading.n)
+
+
+def give_back(journal: Journal, beat: Beat, before: State) -> None:
+    """Release a claim that came to nothing: the execution is as it was `before`."""
+    status = before.status if before.status not in {"running", "pending"} else "interrupted"
+    try:
+        journal.add(Release(status, "its claim came to nothing"))
+        journal.flush()
+    except Halt:
+        beat.end()
+    else:
+        beat.end(status)
 
 
 def _is_seen(writer: str | None, seen: str | None) -> bool:

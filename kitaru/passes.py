@@ -369,7 +369,7 @@ class _Pass:
         options = Options(
             name, raises=False, store=self._store, clock=self._clock, announces=False, only_there=True,
             answers=self._answers(name, seen, waits), now=now, hints=tuple(found), served=self._served,
-            deadline=self._time_left(), leaving=self._leaving,
+            deadline=self._time_left(), leaving=self._leaving, may_exit=False,
         )  # fmt: skip
         with self._lock:
             self._running[name] = begun.flow
@@ -390,9 +390,7 @@ class _Pass:
             self._report.ran.append(ran)
             self._note(f"kitaru: {name} is interrupted by {type(e).__name__}")
             self._tell(ran)
-            if not isinstance(e, SystemExit) or e.code == EVICTED:  # else it is the flow's own, and ends no pass
-                raise
-            return
+            raise
         finally:
             self._leaving.remove(name)
             with self._lock:

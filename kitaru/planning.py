@@ -6,6 +6,7 @@ suggest where the flow's own code may decide otherwise: they hold where it only 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -109,7 +110,7 @@ class Plan:
         if tokens := self.saved("tokens"):
             parts.append(Span(f"{tokens:,.0f} tokens"))
         if cost := self.saved("cost"):
-            parts.append(Span(f"${cost:,.2f}"))
+            parts.append(Span(_dollars(cost, 2)))
         if not parts:
             return ()
         verb = Span("saved " if self.done else "saves at least ", varies=all(part.varies for part in parts))
@@ -135,7 +136,7 @@ class Plan:
                     (Span(row.why, "dim"),),
                     (Span(_seconds(row.took), varies=True),) if row.took is not None else (),
                     (Span(f"{row.tokens:,.0f}"),) if row.tokens is not None else (),
-                    (Span(f"${row.cost:,.4f}"),) if row.cost is not None else (),
+                    (Span(_dollars(row.cost, 4)),) if row.cost is not None else (),
                 ]
             )
             for row in self.rows
@@ -166,6 +167,13 @@ _MARKS = {"rerun": "chg", "rerun?": "chg", "ran": "chg", "edited": "chg"}
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:,.1f} s" if seconds >= 0.05 else f"{seconds * 1000:.0f} ms"
+
+
+def _dollars(amount: float, places: int) -> str:
+    """With so many decimals; of less than that, with as many as show what it is."""
+    if 0 < amount < 10**-places:
+        places = 1 - math.floor(math.log10(amount))
+    return f"${amount:,.{places}f}"
 
 
 # ---------------------------------------------------------------- before

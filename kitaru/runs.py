@@ -36,7 +36,7 @@ from .index import Index
 from .journal import Halt
 from .location import check_format, current_store, prepare, store_budget
 from .notices import failure_lines, replay_line, resume_line, say, tell_suspended, waiting_lines
-from .ownership import Claimed, State, claim, state_of
+from .ownership import Claimed, State, claim, give_back, state_of
 from .pools import Pools
 from .previews import preview_line
 from .reading import Reading, read_journal
@@ -383,6 +383,27 @@ def open_run(run: Run, handle: Handle) -> Engine | None:
                 "with other edits: choose another exec_id"
             )
 
+    asks = options.ask or (terminal() if options.interactive or os.environ.get("KITARU_INTERACTIVE") == "1" else None)
+    origin, opened = run.origin, set[bytes]()
+
+    def ready(reading: Reading, state: State) -> bool:
+        """Of one that waits and is run again by its name: whether it can go on, or its code is another one now."""
+        changed = state.begun is None or state.begun.code != code.digest
+        return asks is not None or changed or _is_ready(store, reading)
+
+    def load(state: State) -> None:
+        """What it runs with, before it is claimed: where that cannot be had, nothing has begun."""
+        nonlocal origin
+        begun = state.begun or begin
+        if begun is None or begun.fork is None:
+            origin = None
+        elif origin is None:
+            origin = open_origin(store, begun.fork)
+        if begun is not None and (run.kwargs is None or (options.inputs == "recorded" and state.begun is not None)):
+            run.args, run.kwargs = of.signature.call(
+                _recorded_inputs(store, handle.exec_id, begun, of, origin, opened=opened.update)
+            )
+
     digits, fresh = 4, options.exec_id is None
     known = state_of(run.reading.segments).begun if run.reading is not None else begin
     supervised = known is not None and (known.parent is not None or known.options.get("supervised") is True)
@@ -400,7 +421,8 @@ def open_run(run: Run, handle: Handle) -> Engine | None:
             check=check,
             reading=run.reading,
             only_there=options.only_there,
-            ready=functools.partial(_is_ready, store),
+            ready=ready,
+            prepare=load,
             say=say,
             budget=store_budget(),
         )
@@ -416,13 +438,6 @@ def open_run(run: Run, handle: Handle) -> Engine | None:
         _ended(handle, claimed, store, begun)
         return None
     try:
-        origin, opened = None, set[bytes]()
-        if begun.fork is not None:
-            origin = run.origin or open_origin(store, begun.fork)
-        if run.kwargs is None or (options.inputs == "recorded" and claimed.state.begun is not None):
-            run.args, run.kwargs = of.signature.call(
-                _recorded_inputs(store, claimed.reading.exec_id, begun, of, origin, opened=opened.update)
-            )
         until = str(parse_ref(options.until)) if isinstance(options.until, str) else options.until
         stands, kept = _stands(claimed, origin)
         settings = Settings(
@@ -433,13 +448,14 @@ def open_run(run: Run, handle: Handle) -> Engine | None:
             frozenset(map(_spelt, options.breaks or ())),
             stands,
             options.admit,
-            options.ask or (terminal() if options.interactive or os.environ.get("KITARU_INTERACTIVE") == "1" else None),
+            asks,
             None if options.deadline is None else began + options.deadline,
             options.answers,
             options.now,
             options.hints,
             options.served,
             options.leaving,
+            options.may_exit,
         )
         engine = Engine(
             store,
@@ -463,9 +479,9 @@ def open_run(run: Run, handle: Handle) -> Engine | None:
 
 
 def _is_ready(store: Store, reading: Reading) -> bool:
-    """Whether an execution that waits can go on, as far as the store tells: it is run again by its name."""
-    inbox = [entry.key.rpartition("/")[2] for entry in store.list(inbox_key(reading.exec_id))]
+    """Whether an execution that waits can go on, as far as the store tells."""
     waits = Waits.of(reading.records)
+    inbox = [entry.key.rpartition("/")[2] for entry in store.list(inbox_key(reading.exec_id))]
     timed = any(w.due is not None for w in waits.open.values())
     return CANCEL in inbox or waits.ready(inbox, store.now() if timed else 0.0)
 
@@ -517,17 +533,10 @@ def _check_parameters(exec_id: str, of: Flow[..., Any], begun: Begun, given: Ite
 
 
 def _refuse(claimed: Claimed) -> None:
-    """Give a claim back that nothing can be done with, as it was before."""
+    """Give a claim back that came to nothing, as it was before."""
     assert claimed.journal is not None
     assert claimed.beat is not None
-    status = claimed.state.status if claimed.state.status not in {"running", "pending"} else "interrupted"
-    try:
-        claimed.journal.add(Release(status, "its inputs could not be loaded"))
-        claimed.journal.flush()
-    except Halt:
-        claimed.beat.end()
-    else:
-        claimed.beat.end(status)
+    give_back(claimed.journal, claimed.beat, claimed.state)
 
 
 def _begun(run: Run, code: bytes, parts: Mapping[str, str], store: Store) -> tuple[Begun, Recorder]:

@@ -95,7 +95,8 @@ def find_flow(begun: Begun, code: str | None = None) -> tuple[Flow[..., Any], st
     if begun.is_block:
         raise CodeNotFoundError(
             f"{name} is no flow but the body of a `with` statement, in {begun.script or begun.module}: run the same "
-            "command again with KITARU_EXEC_ID set to this exec_id, and it goes on"
+            "command again with KITARU_EXEC_ID set to this exec_id, and it goes on; or put the `with` into a @flow, "
+            "whose executions can be resumed and stepped through from elsewhere"
         )
     if code is not None:
         return _asked_for(code, name)

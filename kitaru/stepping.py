@@ -276,6 +276,18 @@ def _whole(value: Any) -> Any:
     return value.load() if type(value) is Ref else value
 
 
+def _is_of_a_library(checkpoint: Checkpoint) -> bool:
+    """Whether it is a call that an adapter has made a step of: its body is handed along when it is made."""
+    return checkpoint.data.type is not None and checkpoint.source is None
+
+
+def _without_code(checkpoint: Checkpoint) -> CodeNotFoundError:
+    return CodeNotFoundError(
+        f"{checkpoint.label} is a call of a library, which runs where the code around it does: there is nothing of it "
+        "to run alone. Edit what it was given or what it gave, and go on from there"
+    )
+
+
 def _found(checkpoint: Checkpoint, code: str | None) -> Any:
     """The step as the flow has it now. Another one of that name serves where it is the very same code."""
     begun, name = checkpoint.execution.data.begun, checkpoint.name
@@ -288,14 +300,18 @@ def _found(checkpoint: Checkpoint, code: str | None) -> Any:
         flow = find_flow(begun, code)[0]
     except CodeNotFoundError:
         body = body_of(name, begun.module)
-        if code is not None or body is None or body.code().digest != checkpoint.data.own_code:
-            raise
-        return body
+        if code is None and body is not None and body.code().digest == checkpoint.data.own_code:
+            return body
+        if _is_of_a_library(checkpoint):
+            raise _without_code(checkpoint) from None
+        raise
     for names in _modules_of(flow):
         for value in names.values():
             if isinstance(value, Step | Flow) and value.name == name:
                 return value if isinstance(value, Step) else value.as_step()
     body = body_of(name, flow.function.__module__)
+    if body is None and _is_of_a_library(checkpoint):
+        raise _without_code(checkpoint)
     if body is None:
         raise CodeNotFoundError(
             f"the code of the step {name} is not to be found where its flow is, {flow.function.__module__}: import the "

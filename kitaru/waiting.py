@@ -116,12 +116,22 @@ def ready_key(exec_id: str, reason: str) -> str:
 
 def timer_key(due: float, exec_id: str, wait: str) -> str:
     """Where the hint stands that a wait ends by itself."""
-    return f"timers/{milliseconds(due):013d}/{exec_id}/{_part(wait)}"
+    return f"timers/{milliseconds(due):0{_DIGITS}d}/{exec_id}/{_part(wait)}"
+
+
+_DIGITS = 13  # until the year 2286
+_LAST = 9_999_999_999_999
 
 
 def milliseconds(due: float) -> int:
-    """A moment as timers have it."""
-    return round(due * 1000)
+    """A moment as timers have it. One beyond what the digits hold is the last of those: keys are in the order of time.
+
+    Examples
+    --------
+    >>> milliseconds(1.5), milliseconds(-1.0), milliseconds(1e11)
+    (1500, 0, 9999999999999)
+    """
+    return min(max(0, round(due * 1000)), _LAST)
 
 
 def hints(store: Store) -> tuple[list[Hint], float]:
@@ -138,7 +148,7 @@ def hints(store: Store) -> tuple[list[Hint], float]:
             found.append(Hint(entry.key, parts[1], parts[2], None, entry.age))
     for entry in store.list("timers/"):
         parts, now = entry.key.split("/"), entry.now
-        if len(parts) != 4 or not (parts[1].isascii() and parts[1].isdecimal()):
+        if len(parts) != 4 or not (parts[1].isascii() and parts[1].isdecimal() and len(parts[1]) == _DIGITS):
             continue
         if int(parts[1]) > milliseconds(now):
             break  # in the order of keys, and so of time

@@ -240,13 +240,18 @@ def wait_for(
 def _seconds(what: str, of: float | dt.timedelta) -> float:
     seconds = of.total_seconds() if isinstance(of, dt.timedelta) else of
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e11:
-        raise UsageError(f"{what}={of!r:.60}: give seconds, 0 or more, or a timedelta")
+        or_when = "" if what == "timeout" else ", or a datetime"
+        raise UsageError(f"{what}={of!r:.60}: give seconds, 0 or more, or a timedelta{or_when}")
     return float(seconds)
+
+
+_FIRST, _LAST = 0.0, dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()
+"""A moment before these is past, and one beyond them is never: every time zone can tell both."""
 
 
 def _moment(of: dt.datetime) -> float:
     try:
-        return of.timestamp()
+        return min(max(_FIRST, of.timestamp()), _LAST)
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"{of!r} is no moment that a computer can count to") from None
 

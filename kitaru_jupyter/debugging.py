@@ -85,6 +85,8 @@ class Debugging(Room):
         try:
             return RecordedCall(checkpoint, step=own, code=code)
         except CodeNotFoundError as e:
+            if checkpoint.source is None:
+                raise
             tell_source(checkpoint.label, checkpoint.source, tell)
             raise CodeNotFoundError(
                 f"{e}. Say where: %kitaru debug --code PATH; or define it in a cell: a @checkpoint named "

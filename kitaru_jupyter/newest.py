@@ -52,7 +52,8 @@ def flow_of(
     CodeNotFoundError
         With what to do.
     """
-    own = own_flow(variables, execution.flow) if code is None else None
+    is_block = execution.data.begun.is_block
+    own = own_flow(variables, execution.flow) if code is None and not is_block else None
     if own is not None:
         if execution.data.begun.module != _HERE or execution.data.begun.script:
             tell(f"{faces.line(own.name)} is the flow of this notebook")
@@ -60,6 +61,8 @@ def flow_of(
     try:
         return find_flow_of(execution, code)
     except CodeNotFoundError as e:
+        if is_block:
+            raise CodeNotFoundError(f"{e}. In a notebook, run its cell again with exec_id={execution.exec_id!r}") from e
         tell_source(execution.flow, execution.data.begun.source, tell)
         raise CodeNotFoundError(
             f"{e}; or define it in a cell of this notebook: a flow named {execution.flow} is taken"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kitaru.client import Handle
+    from kitaru.stores import Store
 
     from .exporting import Exported
     from .picture import Picture
@@ -43,6 +44,7 @@ KEPT = "kept"
 class Place(NamedTuple):
     """Where the variables stand: at the last step of an execution, or at an older one (``""``: before the first)."""
 
+    store: Store
     exec_id: str
     at: str | None
 
@@ -142,6 +144,7 @@ class Notebook:
             It is no address; nothing has changed.
         """
         kitaru.connect(address)  # refuses before anything is let go of
+        self._let_go()
         self._replace(None)
 
     def open(self, name: str) -> Execution:
@@ -180,6 +183,7 @@ class Notebook:
 
     def _replace(self, exec_id: str | None) -> None:
         old, self._session, self._named = self._session, kitaru.Session(exec_id=exec_id), exec_id
+        self._at = None
         old.close()
 
     def step(self, name: str, inputs: Mapping[str, Any], source: str) -> SessionStep:
@@ -227,14 +231,13 @@ class Notebook:
         if self._at is None or self.exec_id is None:
             return
         self._replace(KitaruClient(self._session.store).executions.fork(self.exec_id, at=self._at))
-        self._at = None
 
     # ------------------------------------------------------------ time travel
 
     @property
     def place(self) -> Place | None:
         """Where the variables stand; None before the first step."""
-        return Place(self.exec_id, self._at) if self.exec_id is not None else None
+        return Place(self._session.store, self.exec_id, self._at) if self.exec_id is not None else None
 
     def checkout(self, ref: str | None = None, *, before: bool = False) -> Moved:
         """Make the variables what they were after a step of a notebook; or, with `before`, what it read.
@@ -260,7 +263,7 @@ class Notebook:
         UntrustedValueError
             It holds code, and its store is not trusted. Nothing has changed.
         """
-        client, execution, label = self._step_of(ref)
+        _, execution, label = self._step_of(ref)
         if ref is not None and label is not None and "." in ref.rpartition(":")[2]:
             raise UsageError(f"{ref} is a value: check out the step that it comes from, {label}")
         if not execution.data.begun.by_hand:
@@ -270,14 +273,19 @@ class Notebook:
         upto = place if before else place + 1
         was = self._keep(branch.state(upto))
         moved = self._go(execution, branch, upto, reader=branch.steps[place] if before else None)
-        if execution.exec_id != self.exec_id or client.store.url != self._session.store.url:
-            if client.store.url != self._session.store.url:
-                kitaru.connect(client.store)
-            self._replace(execution.exec_id)
-        self._at = None if upto == len(branch) else branch.steps[upto - 1].label if upto else ""
+        self._stand(execution, None if upto == len(branch) else branch.steps[upto - 1].label if upto else "")
         if was is not None:
             self._undo.append(was)
         return moved
+
+    def _stand(self, execution: Execution, at: str | None) -> None:
+        """The variables are those of this execution, at this step: what is recorded from now on goes on from there."""
+        is_elsewhere = execution.store.url != self._session.store.url
+        if is_elsewhere:
+            kitaru.connect(execution.store)
+        if is_elsewhere or execution.exec_id != self.exec_id:
+            self._replace(execution.exec_id)
+        self._at = at
 
     def check_code(self, execution: Execution, label: str, source: str) -> None:
         """Raise `UntrustedValueError` where a cell would run that nobody has typed here, from a store of others."""
@@ -305,7 +313,6 @@ class Notebook:
         """Go on in a fork of this notebook's execution, from where the variables stand."""
         if self.exec_id is not None:
             self._replace(KitaruClient(self._session.store).executions.fork(self.exec_id, at=self._at))
-            self._at = None
 
     def shown(self, ref: str) -> list[dict[str, Any]] | None:
         """What a recorded cell has shown; None where it has shown nothing. See `outputs.Shown`."""
@@ -401,7 +408,6 @@ class Notebook:
         overrides = {full: self.namespace.form_of(name, value)}
         fork = client.executions.fork(execution.exec_id, overrides=overrides, why=why, code=code, at=self._at)
         self._replace(fork)
-        self._at = None
         if was is not None:
             self._undo.append(was)
         after = self._session.execution()
@@ -558,13 +564,11 @@ class Notebook:
             return Moved()
         if isinstance(place, Bound):
             return self._put_back(place)
-        execution = KitaruClient(self._session.store).executions.get(place.exec_id)
+        execution = KitaruClient(place.store).executions.get(place.exec_id)
         branch = execution.branch()
         upto = len(branch) if place.at is None else branch.find(place.at) + 1 if place.at else 0
         moved = self._go(execution, branch, upto)
-        if place.exec_id != self.exec_id:
-            self._replace(place.exec_id)
-        self._at = place.at
+        self._stand(execution, place.at)
         return moved
 
     def _step_of(self, ref: str | None, *, or_its_value: bool = False) -> tuple[KitaruClient, Execution, str | None]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kitaru import flows, location, sources
 from kitaru.client import KitaruClient
@@ -23,6 +24,11 @@ from kitaru.testing.faults import FaultyStore
 pytest_plugins = ["kitaru.testing.fixtures"]
 
 ROOT = str(Path(__file__).parents[1])
+
+# The same examples every time, so that it is a change that failed; `--hypothesis-profile=explore` tries others.
+settings.register_profile("explore", deadline=None, database=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,6 +43,12 @@ def test_the_text_holds_no_times_so_that_a_notebook_can_be_compared():
     ).replace("tokens    cost", "tokens     cost")
 
 
+def test_what_costs_next_to_nothing_is_not_said_to_cost_nothing():
+    plan = Plan((Row("ask#1", "reuse", "", None, 12, 0.0000468), Row("ask#2", "reuse", "", None, 0, 0.0)))
+    assert [line.split()[-1] for line in repr(plan).splitlines()[1:3]] == ["$0.000047", "$0.0000"]
+    assert plan.summary == "saves at least 12 tokens, $0.000047"
+
+
 def test_a_plan_of_nothing():
     assert (repr(Plan()), Plan().summary, Plan().to_json()["steps"]) == ("<plan: no steps>", "", [])
     assert "<td" not in Plan()._repr_html_()

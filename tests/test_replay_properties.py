@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kitaru import checkpoint, engine, flow
 from kitaru.client import KitaruClient
@@ -719,7 +719,7 @@ def _at_once(monkeypatch):
 # What a case draws depends on where a crash met the threads of its run: hypothesis draws a seed, once, and all else
 # comes from there.
 RANDOM = st.randoms(use_true_random=True)
-often = settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=120)
 
 
 @often

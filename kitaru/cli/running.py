@@ -9,18 +9,24 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
 from ..client import Checkpoint, Execution, KitaruClient, PendingWait
 from ..engine import Tally
-from ..errors import ExecutionCancelledError, UsageError
+from ..errors import ExecutionCancelledError, ExecutionSuspended, UsageError
 from ..failures import Failure, record
 from ..handles import Handle
 from ..location import connect
 from ..notices import say
-from ..previews import preview
+from ..previews import preview, preview_line
 from ..repeats import Repetition, repeat as again
 from ..runs import SUSPENDED
+from . import documents
+from .faces import failure_text
+from .options import screen_of
+from .text import block, duration
 
-__all__ = ["Outcome", "aside", "look_here", "repeat", "resume", "run"]
+__all__ = ["Outcome", "aside", "end", "look_here", "repeat", "resume", "run", "tell"]
 
 
 @dataclass(slots=True)
@@ -46,8 +52,6 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The document of `kitaru resume --json`; of a fork also what became of each step."""
-        from .documents import failure, wait
-
         forked_from = self.execution.forked_from
         fork = {"forked_from": forked_from, "steps": self.execution.explain().to_json()["steps"]} if forked_from else {}
         return {
@@ -58,8 +62,8 @@ class Outcome:
             "code": self.found or None,
             "result": self.result,
             "tally": {"reused": self.tally.reused, "ran": self.tally.ran, "saved_seconds": self.tally.saved},
-            "failure": failure(self.failure),
-            "waits": [wait(self.execution.exec_id, w) for w in self.waits],
+            "failure": documents.failure(self.failure),
+            "waits": [documents.wait(self.execution.exec_id, w) for w in self.waits],
         }
 
 
@@ -152,3 +156,31 @@ def aside(quiet: bool) -> Iterator[None]:
         finally:
             os.dup2(kept, 1)
             os.close(kept)
+
+
+def end(outcome: Outcome, tell: Callable[[Outcome], None], *, json: bool) -> None:
+    """Say how a run ended, and end the process so."""
+    if outcome.failure is not None:
+        say(block(failure_text(outcome.failure)))
+    if json:
+        click.echo(documents.dumps(outcome.to_json()))
+    else:
+        tell(outcome)
+    if outcome.is_suspended:  # by what, and how it goes on, was said
+        sys.exit(ExecutionSuspended("").code)
+    if outcome.failure is not None:
+        sys.exit(1)
+
+
+def tell(outcome: Outcome) -> None:
+    """Show what an execution came to, and what was reused for it."""
+    if outcome.result is None:  # it failed, or was paused, and that was said
+        return
+    screen = screen_of()
+    screen.say(preview_line(outcome.result, 200))
+    tally = outcome.tally
+    if not outcome.found:
+        screen.say(f"{outcome.execution.exec_id} had completed: nothing was run")
+        return
+    saved = f"; {duration(tally.saved)} saved" if tally.reused else ""
+    screen.say(f"{tally.reused} reused, {tally.ran} run{saved}")

@@ -137,12 +137,15 @@ def _when(name: str) -> Callable[[Any, bool], Form]:
     def former(v: Any, _: bool) -> Form:
         zone = v.tzinfo
         if zone is not None:
-            if type(zone) is not dt.timezone and _full_name(type(zone)) != "zoneinfo:ZoneInfo":
+            if type(zone) is not dt.timezone and _full_name(type(zone)) not in _ZONES:
                 raise NoDataFormError
             v = v.replace(tzinfo=None)
         return [name, v.isoformat(), v.fold, zone]
 
     return former
+
+
+_ZONES = {"zoneinfo:ZoneInfo", "pydantic_core._pydantic_core:TzInfo"}
 
 
 def _full_name(cls: type) -> str:
@@ -152,6 +155,13 @@ def _full_name(cls: type) -> str:
 def _timezone(v: dt.timezone, _: bool) -> Form:
     offset, *name = v.__getinitargs__()  # type: ignore[attr-defined]
     return ["timezone", offset.days * 86400 + offset.seconds, offset.microseconds, *(name or [None])]
+
+
+def _fixed(v: dt.tzinfo, _: bool) -> Form:
+    """Pydantic's zone, of every moment that it reads: the `timezone` that it is equal to."""
+    offset = v.utcoffset(None)
+    assert offset is not None
+    return _timezone(dt.timezone(offset), _)
 
 
 def _zoneinfo(v: Any, _: bool) -> Form:
@@ -217,6 +227,7 @@ _LOADED_LATER: dict[str, Former] = {
     "fractions:Fraction": _simple("fraction", lambda v: (v.numerator, v.denominator)),
     "uuid:UUID": _simple("uuid", lambda v: (str(v),)),
     "zoneinfo:ZoneInfo": _zoneinfo,
+    "pydantic_core:TzInfo": _fixed,
     **{
         f"pathlib:{name}": _simple("path", lambda v, name=name: (name, str(v)))  # type: ignore[misc]
         for name in ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")

@@ -6,17 +6,23 @@ import asyncio
 import threading
 from typing import Literal
 
+import httpx
+import openai
 import pytest
 from pydantic import BaseModel
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
 
 import kitaru
 from kitaru import KitaruClient, flow
 from kitaru.adapters import loops
 from kitaru.errors import UsageError
+from kitaru.messages import conversation, turns
 from kitaru.testing.adapters import EVENTS, RESULT, TURNS, AdapterContract, World
+from kitaru.testing.model_server import ModelServer
 
 from .test_pydantic_ai import calls, labels, says, scripted
 
@@ -214,3 +220,35 @@ def test_a_tool_of_a_question_may_be_edited(store):
 def test_a_model_that_is_asked_for_a_tool_that_is_not_there_says_so(store):
     model = says(ModelResponse([ToolCallPart("fly", {})]), "fine")
     assert kitaru.llm("Go", model=model) == "fine"
+
+
+def test_what_a_provider_answers_is_data_with_the_times_that_its_client_read(store):
+    """As is what the next request says of it: a pickle would be neither shared, nor shown, nor edited."""
+
+    def say(messages):
+        if len(messages) > 1:
+            return "It is BSD-3-Clause."
+        function = {"name": "licence_of", "arguments": '{"package": "numpy"}'}
+        return {"tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+
+    def licence_of(package: str) -> str:
+        return {"numpy": "BSD-3-Clause"}[package]
+
+    with ModelServer(say) as server:
+        transport = httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0))  # leaves nothing open
+        client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="k", http_client=transport)
+        model = OpenAIChatModel("gpt-4o-mini", provider=OpenAIProvider(openai_client=client))
+
+        @flow
+        def talk() -> str:
+            return kitaru.llm("Which licence has numpy?", model=model, tools=[licence_of])
+
+        talk.options(exec_id="x").run()
+    first, _, last = KitaruClient().executions.get("x").checkpoints
+    assert (first.artifacts[0].kind, last.inputs["messages"].kind) == ("data", "data")
+    assert [turn.head for turn in turns(conversation(last).messages)] == [
+        "user",
+        "tool call licence_of call_1",
+        "tool result call_1",
+        "assistant",
+    ]

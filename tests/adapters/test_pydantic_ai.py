@@ -7,8 +7,15 @@ import asyncio
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, ApprovalRequired, CallDeferred, ModelRetry, RunContext
-from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart, ToolReturnPart
-from pydantic_ai.models.function import DeltaToolCall, FunctionModel
+from pydantic_ai.messages import (
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
+from pydantic_ai.models.function import DeltaThinkingPart, DeltaToolCall, FunctionModel
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow, flows
@@ -532,3 +539,106 @@ def test_a_retry_beside_another_agent_is_a_result_too(store):
         talk([[], [ConnectionError("down")]])
     assert talk([[], []]).get() == ["a counted", "b counted"]
     assert sorted(tried) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+# ---------------------------------------------------------------- streams, and what there is of the SDK
+
+
+def thinker():
+    """A model that streams thoughts, a call whose arguments come in pieces, and a text."""
+
+    async def stream(messages, info):
+        if len(messages) == 1:
+            yield {0: DeltaThinkingPart(content="Let me ")}
+            yield {0: DeltaThinkingPart(content="look.", signature="sig")}
+            yield {1: DeltaToolCall("look", '{"wo')}
+            yield {1: DeltaToolCall(json_args='rd": "ä"}')}
+        else:
+            for piece in ("It", " is", " ä", "."):
+                yield piece
+
+    agent = Agent(FunctionModel(stream_function=stream), name="thinker")
+    agent.tool_plain(name="look")(lambda word: word)
+    return durable(agent)
+
+
+def said(event):
+    """What a piece of a stream says."""
+    if isinstance(event, PartStartEvent):
+        part = event.part
+        return (event.index, type(part).__name__, getattr(part, "content", None) or getattr(part, "args", None))
+    if isinstance(event, PartDeltaEvent):
+        delta = event.delta
+        return (event.index, getattr(delta, "content_delta", None) or getattr(delta, "args_delta", None))
+    return type(event).__name__
+
+
+def streamed(seen):
+    @flow
+    async def talk() -> str:
+        async with thinker().run_stream_events("Go") as events:
+            seen.append([said(event) async for event in events])
+        return "done"
+
+    return talk
+
+
+def test_a_recorded_stream_comes_in_the_pieces_in_which_it_came(store):
+    kept = Kept()
+    talk = streamed(kept.handed)
+    talk.options(exec_id="x").run()
+    talk.replay("x")
+    live, again = kept.handed
+    assert again == live
+    assert [s for s in live if isinstance(s, tuple)] == [
+        (0, "ThinkingPart", "Let me "),
+        (0, "look."),
+        (1, "ToolCallPart", '{"wo'),
+        (1, 'rd": "ä"}'),
+        (0, "TextPart", "It"),
+        (0, " is"),
+        (0, " ä"),
+        (0, "."),
+    ]
+    assert value("x", "request#2")["pieces"] == [[0, 2, 3, 2, 1]]
+
+
+def test_an_edited_stream_comes_part_by_part(store):
+    kept = Kept()
+    talk = streamed(kept.handed)
+    talk.options(exec_id="x").run()
+    for pieces in ([[0, 2, 3, 2, 1]], [[1, 8]], "none", [[]], [[0, 9, -1]]):
+        answer = {**value("x", "request#2"), "pieces": pieces}
+        answer["parts"][0]["content"] = "It is an ä."
+        talk.replay("x", overrides={"checkpoint.request#2": answer})
+        assert [s for s in kept.handed[-1] if isinstance(s, tuple)][-1] == (0, "TextPart", "It is an ä.")
+
+
+def test_a_step_that_a_tool_calls_in_its_thread_has_its_place_there(store):
+    kept = Kept()  # what a step closes over counts, and a list is data
+
+    @checkpoint
+    def weigh(word: str) -> int:
+        kept.handed.append(word)
+        return len(word)
+
+    def agent(error=None):
+        made = Agent(says(calls(("sum_up", {}), ("sum_up", {})), last_results), name="clerk")
+
+        @made.tool_plain
+        def sum_up() -> int:
+            first, second = weigh("a"), weigh("a")
+            if error:
+                raise error.pop()
+            return first + second + weigh("b")
+
+        return durable(made)
+
+    with pytest.raises(ConnectionError):
+        agent([ConnectionError("down"), ConnectionError("down")]).options(exec_id="x").run_sync("Go")
+    assert agent().options(exec_id="x").run_sync("Go").output == "3,3"
+    assert sorted(kept.handed) == ["a", "a", "a", "a", "b", "b"]
+    inner = [label for label in labels("x") if "weigh" in label]
+    assert sorted(inner) == [f"sum_up#{n}/weigh#{k}" for n in (1, 2) for k in (1, 2, 3)]
+    assert agent().replay("x", overrides={"checkpoint.sum_up#2/weigh#1": 5}).get()["output"] == "3,7"
+    assert len(kept.handed) == 6

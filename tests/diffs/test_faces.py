@@ -78,7 +78,7 @@ def check(d):
 
 
 @given(ANYTHING, ANYTHING)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_values_are_harmless(a, b):
     shared = "the same words "
     check(kitaru.diff({a: 1, "t": shared + a, "x": [a]}, {b: 2, "t": shared + b, "x": [b]}, refs=False))

@@ -64,7 +64,7 @@ def test_matched_pairs_are_equal_and_rise_on_both_sides(a, b):
 
 
 @given(st.lists(st.integers(0, 400), min_size=150, max_size=300), st.integers(0, 299))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_one_item_put_in_is_all_that_is_not_matched_in_a_long_list(items, at):
     longer = [*items[:at], -1, *items[at:]]
     assert len(matched(items, longer)) == len(items)

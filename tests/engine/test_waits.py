@@ -139,6 +139,32 @@ def test_a_named_execution_that_waits_is_left_alone_until_it_can_go_on(review, r
     assert named.run("a").get() == "rejected dull"
 
 
+def test_a_named_execution_that_waits_goes_on_with_code_that_was_mended(client):
+    def at_first():
+        @flow
+        def asks():
+            return kitaru.wait(name="x", question="Pubish?")
+
+        return asks
+
+    def mended():
+        @flow
+        def asks():
+            return kitaru.wait(name="x", question="Publish?")
+
+        return asks
+
+    for version in (at_first(), mended()):
+        assert version.options(exec_id="r-1").run().status == "waiting"
+    assert client.executions.pending_waits("r-1")[-1].question == "Publish?"
+
+
+def test_a_named_execution_that_waits_is_asked_again_where_somebody_can_be(review, store):
+    assert review.options(exec_id="r-1").run("a").status == "waiting"
+    asks = Flow(review.function, Options(exec_id="r-1", ask=lambda opened: {"ok": True}))
+    assert asks.run("a").get() == "published A"
+
+
 def test_no_except_exception_of_a_body_holds_it(client, ran):
     @checkpoint
     def inner():
@@ -567,6 +593,35 @@ def test_a_sleep_suspends_and_goes_on_when_it_is_over(timed, clock, ran):
     clock.advance(101)
     assert [r.status for r in kitaru.resume_ready(clock=clock).ran] == ["completed"]
     assert [*timed.list("timers/")] == []
+
+
+def test_what_is_past_when_it_is_asked_is_over_at_once(timed, clock):
+    @flow
+    def body():
+        kitaru.sleep(0)
+        kitaru.sleep(dt.datetime(1960, 1, 1))  # noqa: DTZ001 - as people write it
+        kitaru.sleep(dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=14))))
+        return kitaru.wait(name="x", expires=dt.datetime.fromtimestamp(clock.time() - 1, dt.UTC), default="late")
+
+    assert on(timed, clock, body).run().get() == "late"
+    assert [*timed.list("timers/")] == []
+
+
+@pytest.mark.parametrize("never", [dt.datetime.max, dt.timedelta(days=100_000), 9e10], ids=str)  # noqa: DTZ901
+def test_a_moment_beyond_all_keeps_nobody_waiting(timed, clock, never):
+    @flow
+    def far():
+        return kitaru.wait(name="x", expires=never, default="in the end")
+
+    @flow
+    def near():
+        return kitaru.sleep(60)
+
+    on(timed, clock, far, exec_id="far").run()
+    on(timed, clock, near, exec_id="near").run()
+    clock.advance(61)
+    assert [(r.exec_id, r.status) for r in kitaru.resume_ready(clock=clock).ran] == [("near", "completed")]
+    assert KitaruClient(timed).executions.get("far").status.value == "waiting"
 
 
 def test_moments_and_chances_are_the_same_after_a_resume(client):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,7 +17,7 @@ from kitaru.stores import MemoryStore
 from kitaru.testing.faults import Fault, FaultyStore, SimulatedCrash
 
 from ..journal.scene import write_claim
-from .scene import CRASHES, Scene, apart, dying
+from .scene import CRASHES, Scene, apart, before, dying
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 
@@ -42,6 +45,40 @@ broken: list[bool] = []
 @kitaru.flow
 def gathers(*numbers: int) -> list[int]:
     return kitaru.gather([kitaru.spawn(gives, n) for n in numbers])
+
+
+@dataclass
+class Order:
+    n: int
+
+
+@kitaru.flow
+def takes(order: Order) -> int:
+    return order.n + kitaru.wait(name="W")
+
+
+@kitaru.checkpoint
+def leaves(code: object) -> None:
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+@kitaru.flow
+def exits(how: str) -> None:
+    kitaru.wait(name="W")
+    if how == "body":
+        sys.exit(7)
+    if how == "step":
+        leaves(7)
+    if how == "submitted":
+        leaves.submit(7)
+    else:
+        leaves.submit(7).result()
+
+
+@kitaru.flow
+async def exits_async() -> None:
+    kitaru.wait(name="W")
+    sys.exit(7)
 
 
 @pytest.fixture
@@ -308,3 +345,70 @@ def test_a_pass_goes_on_with_a_parent_that_it_had_looked_at_before_the_child_end
 @kitaru.flow
 def gathers_what_waits() -> list[str]:
     return kitaru.gather([kitaru.spawn(waits)])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_pass_that_is_evicted_as_a_child_has_ended_leaves_it_to_the_next_to_tell(scene, n):
+    """The child's end is recorded; the signal comes as its parent's inbox is looked into, or is about to be told."""
+    scene.begin(gathers, "p", 1)
+    tells = before(n, lambda: sys.exit(143), only=lambda op: op.key.startswith(("ready/p/", "executions/p/inbox/")))
+    with pytest.raises(SystemExit):
+        scene.ready(FaultyStore(scene.store, tells))
+    (child,) = (name for name in scene.executions() if name != "p")
+    assert scene.state(child).status == "completed"
+    scene.passes_alone()
+    assert scene.state("p").status == "completed"
+    assert not scene.hints()
+
+
+# ---------------------------------------------------------------- what cannot go on here, or leaves by itself
+
+
+def test_an_execution_whose_inputs_cannot_be_had_is_claimed_by_no_pass(scene, monkeypatch):
+    scene.begin(takes, "t", Order(2))
+    scene.give("t", "W", 3)
+    segments = scene.state("t").n
+    with monkeypatch.context() as gone:
+        gone.delattr(sys.modules[__name__], "Order")
+        for _ in range(2):
+            (refused,) = scene.ready().refused
+            assert refused.exec_id == "t"
+    assert (scene.state("t").n, scene.state("t").status) == (segments, "waiting")
+    assert [r.status for r in scene.ready().ran] == ["completed"]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("how", ["body", "step", "submitted", "asked", "async"])
+def test_a_flow_that_exits_by_itself_has_failed_and_ends_no_pass(scene, how, parallel):
+    scene.begin(*((exits_async, "e") if how == "async" else (exits, "e", how)))
+    scene.begin(waits, "w")
+    for name in ("e", "w"):
+        scene.give(name, "W", "said")
+    ran = {r.exec_id: r for r in scene.ready(parallel=parallel).ran}
+    assert {name: r.status for name, r in ran.items()} == {"e": "failed", "w": "completed"}
+    assert isinstance(ran["e"].failure, SystemExit)
+    assert ran["e"].failure.code == 7
+    assert scene.ready().ran == []
+    assert not scene.hints()
+
+
+def test_a_flow_that_somebody_elses_signal_handler_has_left_is_interrupted(scene):
+    """Whoever embeds a pass may handle SIGTERM himself: `sys.exit` may come from there, and then the process ends."""
+    scene.begin(exits, "e", "body")
+    scene.give("e", "W", "said")
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+    try:
+        with pytest.raises(SystemExit):
+            scene.ready()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert scene.state("e").status == "interrupted"
+
+
+def test_who_resumes_a_flow_that_exits_by_itself_ends_with_its_code(scene):
+    scene.begin(exits, "e", "body")
+    scene.give("e", "W", "said")
+    scene.ready()
+    with pytest.raises(SystemExit, match="7"):
+        scene.resume("e")
+    assert scene.state("e").status == "interrupted"

@@ -10,10 +10,11 @@ import threading
 
 import pytest
 
-from kitaru import Session, checkpoint, flow, journal as journal_room
+from kitaru import Session, checkpoint, flow, journal as journal_room, wait
 from kitaru.client import KitaruClient
 from kitaru.flows import Flow, Options
 from kitaru.journal import GRACE, Halt
+from kitaru.ownership import state_of
 from kitaru.reading import read_journal
 from kitaru.records import Release
 from kitaru.stores import MemoryStore
@@ -110,6 +111,25 @@ def test_a_signal_at_any_line_of_the_journal_loses_nothing_and_hangs_nobody():
     while strike(line):
         line += 1
     assert line > 60
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_signal_during_the_claim_gives_it_back(after):
+    @flow
+    def waits():
+        return wait(name="x")
+
+    store = Struck(SystemExit(143), 0, after=after)
+    ran = Flow(waits.function, Options(exec_id=EXEC, store=store, ask=lambda opened: "said"))
+    Flow(waits.function, Options(exec_id=EXEC, store=store)).run()
+    store.at = store.segments + 1
+    with no_longer_than(), pytest.raises(SystemExit):
+        ran.run()
+    check(store)
+    state = state_of(read_journal(store, EXEC).segments)
+    assert (state.status, state.writer, state.epoch) == ("waiting", None, 2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kitaru-beat")]
+    assert ran.run().get() == "said"
 
 
 @pytest.mark.parametrize("after", [False, True])

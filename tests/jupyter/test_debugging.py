@@ -297,3 +297,46 @@ def test_who_can_be_asked(bare_shell, monkeypatch):
     Kernel._allow_stdin = True
     assert debugging.can_ask(bare_shell)
     del bare_shell.kernel
+
+
+LIBRARY = """
+import kitaru
+from kitaru import calling
+
+asked = []
+
+def send(question):
+    asked.append(question)
+    return question.upper()
+
+def talk_to(question):
+    return calling.call("model", send, {"question": question}, type="llm_call")
+
+@kitaru.flow
+def talk():
+    return int(talk_to("a"))
+"""
+
+
+def test_a_call_of_a_library_is_not_run_alone_and_says_what_to_do_instead(cells):
+    cells(LIBRARY)
+    cells("talk.options(raises=False).run()")
+    cells("%kitaru open last")
+    ran = cells("%kitaru debug")
+    assert "model#1 is a call of a library, which runs where the code around it does" in str(ran.error)
+    assert "--code" not in str(ran.error)
+
+
+def test_a_block_says_how_its_cell_goes_on(cells):
+    cells(LIBRARY)
+    cells("with calling.block('talk', exec_id='x'):\n    talk_to('a')\n    1 / 0")
+    cells("%kitaru open x")
+    ran = cells("%kitaru resume")
+    assert "the body of a `with` statement" in str(ran.error)
+    assert str(ran.error).endswith("In a notebook, run its cell again with exec_id='x'")
+    assert "model#1 is a call of a library" in str(cells("%kitaru debug").error)
+    edited = cells("%%kitaru_edit model#1\n'B'")
+    assert edited.out.startswith("model#1 edited")
+    cells("name = kitaru.KitaruClient().executions.latest().exec_id")
+    again = cells("with calling.block('talk', exec_id=name):\n    said = talk_to('a')\nsaid, asked")
+    assert again.value == ("B", ["a"])

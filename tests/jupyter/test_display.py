@@ -102,7 +102,7 @@ def every_face(e):
 @example(text=HOSTILE[0])
 @example(text=HOSTILE[4])
 @example(text=HOSTILE[9])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_recorded_text_is_text_and_nothing_else(fail, text):
     plain = [Skeleton(face.html) for face in every_face(execution_of("plain", fail))]
     for face, model in zip(every_face(execution_of(text, fail)), plain, strict=True):

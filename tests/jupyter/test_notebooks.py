@@ -90,3 +90,12 @@ def test_a_notebook_is_stored_as_it_was_run_from_top_to_bottom(notebook):
     assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
     prose = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "markdown"]
     assert len(prose) >= len(cells) / 2, "it reads like documentation"
+
+
+@pytest.mark.parametrize("notebook", ALL, ids=lambda n: n.stem)
+def test_run_all_goes_on_behind_a_cell_that_is_meant_to_fail(notebook):
+    """A usage error is no error among the outputs, and yet a front end stops there."""
+    for cell in code_cells(notebook):
+        fails = "NBVAL_RAISES_EXCEPTION" in "".join(cell["source"])
+        fails |= any(output["output_type"] == "error" for output in cell["outputs"])
+        assert fails == ("raises-exception" in cell["metadata"].get("tags", []))

@@ -337,6 +337,15 @@ def test_an_edit_is_undone(cells, failed):
     assert "nothing to undo" in cells("%kitaru undo").err
 
 
+def test_connecting_lets_an_opened_execution_go(cells, failed, tmp_path):
+    cells("%kitaru open last-failed")
+    assert cells.notebook.get().exec_id == failed
+    cells(f"%kitaru connect {tmp_path / 'other'}")
+    assert cells.notebook.execution() is None
+    assert cells.notebook.client.store.url == cells.notebook.session.store.url
+    assert "nothing to undo" in cells("%kitaru undo").err
+
+
 def test_seconds_that_a_plan_saves_are_said_where_there_are_some(cells):
     from kitaru_jupyter.replaying import summary
 

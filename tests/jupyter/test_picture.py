@@ -280,7 +280,7 @@ def test_ten_thousand_checkpoints_fold_before_they_are_laid_out():
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), st.booleans()), max_size=60),
     st.integers(10, 30),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_is_drawn_counts_every_step_once_and_never_too_many(plan, most):
     labels = []
     for outer, name, inside in plan:
@@ -446,7 +446,7 @@ def hostile_lineage(text):
 @example(text=HOSTILE[6])
 @example(text="x" * 1_000_000)
 @example(text="'\"]]><!--")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_recorded_text_is_text_and_nothing_else(dress, text):
     made = picture(hostile_lineage(text), inline=dress)
     svg = made.svg
@@ -483,7 +483,7 @@ def test_recorded_text_is_text_and_nothing_else(dress, text):
         lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=60))
     )
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_two_nodes_touch_and_each_line_ends_at_its_nodes(graph):
     count, edges = graph
     edges = [(a, b) for a, b in edges if a != b]

@@ -453,7 +453,7 @@ def compiled(cell):
         return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1 << 32))
 def test_what_a_cell_really_reads_binds_and_deletes_was_said(seed):
     writer = programs.Writer(random.Random(seed))

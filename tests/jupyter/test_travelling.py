@@ -177,6 +177,40 @@ def test_another_session_goes_on_where_this_one_was(audit, capsys):
     assert [c.label for c in audit.checkpoints] == ["collect#1", "clean#1", "report#1", "more#1"]
 
 
+@pytest.mark.parametrize("line", ["connect memory://elsewhere", "close", "open {older}"])
+def test_another_execution_begins_at_its_own_place(audit, line):
+    """Where the variables stood is a place of the execution that was let go of, and of no other one."""
+    older = audit.notebook.exec_id
+    audit("%kitaru close")
+    audit("%%kitaru_step begin\na = 1")
+    audit("%%kitaru_step middle\na = 2")
+    audit("%kitaru checkout begin")
+    audit(f"%kitaru {line.format(older=older)}")
+    audit("%%kitaru_step one\nx = 1")
+    audit("%%kitaru_step two\ny = 1")
+    labels = [step.label for step in audit.notebook.execution().branch()]
+    assert labels[-2:] == ["one#1", "two#1"]
+    assert "two#1" in audit("%kitaru log").text
+
+
+def test_undo_goes_back_to_the_store_that_it_came_from(audit, tmp_path):
+    here, big = audit.notebook.exec_id, "rows = rows * 1000"
+    audit(f"%%kitaru_step grow\n{big}")
+    home = audit.notebook.session.store.url
+    audit(f"%kitaru connect {tmp_path}")
+    audit("%%kitaru_step count\nn = len(rows)\nrows.append(4)")
+    there = audit.checkpoints[-1].address
+    audit(f"%kitaru connect {home}")
+    audit(f"%kitaru open {here}")
+    audit("%kitaru checkout collect")
+    audit(f"%kitaru checkout {there}")
+    assert (user(audit)["n"], user(audit)["rows"]) == (3000, [3, 1, 2] * 1000 + [4])
+    assert audit("%kitaru undo").err == ""
+    assert (user(audit), audit.notebook.session.store.url) == ({"rows": [3, 1, 2]}, home)
+    audit("%%kitaru_step on\nrows.append(5)")
+    assert audit.notebook.execution().forked_from == here
+
+
 def test_a_failed_cell_is_no_state_but_what_it_did_is_noted(audit):
     audit("%%kitaru_step broken\nrows.append(1)\n1 / 0")
     audit("%%kitaru_step use\nuse = len(rows)")

@@ -280,7 +280,7 @@ def mutations(draw):
 
 
 @given(mutations())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_nothing_is_lost_whatever_a_document_holds(found):
     name, wire = found
     detect(wire)
@@ -296,7 +296,6 @@ def test_nothing_is_lost_whatever_a_document_holds(found):
 
 
 @given(st.sampled_from(FORMATS), JSON)
-@settings(deadline=None)
 def test_any_data_is_read_and_written(name, wire):
     detect(wire)
     assert repr(read(wire, name).wire()) == repr(wire)

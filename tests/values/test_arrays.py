@@ -191,7 +191,7 @@ shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 drawn = st.builds(in_order, dtypes.flatmap(lambda dtype: hnp.arrays(dtype, shapes)), st.sampled_from("CF"))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(drawn)
 def test_any_array_comes_back(array):
     back = there_and_back(array)
@@ -209,7 +209,7 @@ small = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(small, small)
 def test_digests_are_equal_for_equal_arrays_alone(a, b):
     equal = (a.dtype, a.shape, a.tobytes(), a.flags.fnc) == (b.dtype, b.shape, b.tobytes(), b.flags.fnc)

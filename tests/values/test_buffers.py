@@ -93,7 +93,7 @@ def test_what_is_unchanged_is_not_hashed_anew():
 edits = st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 255), st.integers(1, 300)), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(start=st.binary(max_size=40), steps=st.lists(edits, max_size=6), remembered=st.integers(1, 5))
 def test_what_a_chunker_says_is_what_hashing_afresh_says(start, steps, remembered):
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from shelf import Shelf, digest, digests_elsewhere, kind, there_and_back
 
 from kitaru.codecs import Buffer, decode, encode
@@ -19,7 +19,7 @@ from kitaru.codecs.forms import Nested
 from kitaru.codecs.tables import LazyTable
 from kitaru.errors import CorruptionError, KitaruError, UnrecordableValueError, UsageError
 
-often = settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=60)
 
 INT8 = pa.int8()
 ARRAYS = {
@@ -331,7 +331,7 @@ def test_any_array_comes_back_and_its_parts_are_written_alike(array, data):
     assert digest(pa.chunked_array([array[:start], array[start:]])) == digest(pa.chunked_array([array]))
 
 
-@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400)
 @given(st.sampled_from([*ARRAYS.values(), *POLARS, pa.table({"a": [1], "b": ["x"]})]), st.data())
 def test_damage_is_named_or_makes_another_sound_value(value, data):
     shelf = Shelf()

@@ -11,6 +11,7 @@ import struct
 import uuid
 import zoneinfo
 
+import pydantic
 from kinds import *  # noqa: F403
 from kinds import Bits, Colour, Holder, Late, Level, Model, Point, Rights, Slotted, Strict, Trouble, Word
 
@@ -130,3 +131,12 @@ class TestExceptions(CodecContract):
             for e in (a, b)
         ]
         return held[0] == held[1] and str(a) == str(b)
+
+
+class TestMomentsThatPydanticRead(CodecContract):
+    values = [
+        pydantic.TypeAdapter(dt.datetime).validate_python(f"2020-01-01T00:00{zone}") for zone in ("Z", "+05:30", "-00:15")
+    ]  # fmt: skip
+
+    def same(self, a, b):
+        return a == b and a.utcoffset() == b.utcoffset()

@@ -17,14 +17,14 @@ import pandas.testing as tm
 import pyarrow as pa
 import pytest
 import pytz
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import pandas as pdst
 from shelf import Shelf, digest, digests_elsewhere, kind, there_and_back
 
 from kitaru.codecs.tables import LazyTable
 from kitaru.errors import KitaruError
 
-often = settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=60)
 N = 600
 ODD = [
     1,
@@ -433,7 +433,7 @@ def test_digests_are_equal_exactly_where_frames_are(a, b):
         check(b, a)
 
 
-@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400)
 @given(
     st.sampled_from(
         [*(pd.DataFrame({"a": c}).iloc[:5] for c in COLUMNS.values()), *FRAMES.values(), *SCALARS, *DTYPES]

@@ -75,7 +75,7 @@ def test_different_images_have_different_digests():
     assert len({digest(image) for image in VALUES}) == len(VALUES)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(Image.MODES), st.integers(0, 40), st.integers(0, 40), st.integers(0, 9))
 def test_any_image_comes_back(mode, width, height, seed):
     image = noise(mode, (width, height), seed)

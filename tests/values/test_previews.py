@@ -122,7 +122,7 @@ def test_values_are_shown_by_what_they_hold(value, text):
     assert checked(value)["text"] == text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.binary(max_size=300),

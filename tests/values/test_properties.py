@@ -16,7 +16,7 @@ import PIL.Image
 import polars as pl
 import pyarrow as pa
 import pydantic
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from kinds import (
     Bits,
     Colour,
@@ -43,7 +43,7 @@ from kitaru.previews import preview
 from kitaru.testing.codecs import digests_elsewhere
 
 HERE = str(pathlib.Path(__file__).parent)
-often = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=150)
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=5)
 hashable = st.one_of(
@@ -119,7 +119,7 @@ def test_digests_are_equal_exactly_where_values_are(a, b):
     assert (encode(a).digest == encode(b).digest) == (strict(a) == strict(b))
 
 
-@settings(max_examples=1, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1)
 @given(st.lists(values, min_size=100, max_size=200))
 def test_digests_are_equal_in_other_processes(batch):
     encoded = [encode(value, otherwise="refuse") for value in batch]
@@ -193,7 +193,7 @@ def test_what_stands_in_another_value_costs_nothing_again(parts):
     )
 
 
-@settings(max_examples=1, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1)
 @given(st.lists(everything, min_size=60, max_size=100))
 def test_shared_digests_are_equal_in_other_processes(batch):
     for seed in (0, 77):
@@ -209,7 +209,7 @@ def test_previews_are_bounded_and_printable(value):
     assert glimpse["text"].isprintable()
 
 
-@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400)
 @given(values, st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damaged_bytes_never_raise_anything_else(value, changes):
     data = bytearray(encode(value).data)
@@ -218,7 +218,7 @@ def test_damaged_bytes_never_raise_anything_else(value, changes):
     try_to_read(bytes(data))
 
 
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=400)
 @given(st.binary(max_size=60))
 def test_bytes_from_nowhere_never_raise_anything_else(data):
     try_to_read(data)

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import ormsgpack
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kitaru.codecs import (
     Sharer,
@@ -37,7 +37,7 @@ from kitaru.codecs.forms import Nested
 from kitaru.codecs.node import array_head, chunk, ref, run, tag_bytes
 from kitaru.errors import CorruptionError, UnrecordableValueError
 
-often = settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=200)
 
 
 def sha(data):
@@ -622,7 +622,7 @@ def test_few_parts_that_say_to_be_very_many_bytes_are_refused_before_anything_is
         join(root, dict(parts).__getitem__, most=100_000)
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 10**6))
 def test_damage_anywhere_is_damage_or_another_value_and_never_anything_else(at, byte, which):
     value = {

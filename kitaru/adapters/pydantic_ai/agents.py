@@ -116,7 +116,7 @@ class _DurableToolset(WrapperToolset[Any]):
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
         async def call(**given: Any) -> Any:
-            return await self.wrapped.call_tool(name, given, ctx, tool)
+            return await self.wrapped.call_tool(name, given, ctx, _in_order(tool))
 
         return await calling.call_async(
             step_name(name),
@@ -128,13 +128,27 @@ class _DurableToolset(WrapperToolset[Any]):
         )
 
 
+def _schema_of(tool: Any) -> Any:
+    """Knows the tool's function; None where that is not of this process."""
+    return getattr(getattr(tool, "call_func", None), "__self__", None)
+
+
 def _version_of(tool: Any) -> str:
     """Stands for the tool's code, where it is a function of this process."""
     while (inner := getattr(tool, "source_tool", None)) is not None:
         tool = inner
-    schema = getattr(getattr(tool, "call_func", None), "__self__", None)
-    function = getattr(schema, "function", None)
+    function = getattr(_schema_of(tool), "function", None)
     return fingerprint(function).digest.hex() if function is not None else VERSION
+
+
+def _in_order(tool: Any) -> Any:
+    """The tool, whose function is still the step's body where the SDK runs it in a thread."""
+    if (inner := getattr(tool, "source_tool", None)) is not None:
+        return replace(tool, source_tool=_in_order(inner))
+    schema = _schema_of(tool)
+    if getattr(schema, "function", None) is None or schema.is_async:
+        return tool
+    return replace(tool, call_func=replace(schema, function=calling.continued(schema.function)).call)
 
 
 @dataclass
@@ -276,7 +290,6 @@ class _Inputs(Signature):
         return [(name, value) for name, value in super().arguments(args, kwargs) if name in self.signature.parameters]
 
 
-_begun: ContextVar[Course | None] = ContextVar("kitaru_pydantic_ai_course", default=None)
 _results: TypeAdapter[AgentRunResult[Any]] = TypeAdapter(AgentRunResult[Any])
 
 
@@ -320,11 +333,8 @@ class DurableAgent(WrapperAgent[Any, Any]):
     def run_sync(self, user_prompt: Any = None, **options: Any) -> AgentRunResult[Any]:
         """As `Agent.run_sync`; see `run`."""
         if calling.is_in_flow():
-            token = _begun.set(Course())  # here, in the body: it runs in a task
-            try:
-                return loops.run(lambda: self.run(user_prompt, **options))
-            finally:
-                _begun.reset(token)
+            options = _here(options)
+            return loops.run(lambda: self.run(user_prompt, **options))
         call = _call(user_prompt, options)
         asked = _asked.set(call)
         try:
@@ -378,12 +388,15 @@ class DurableAgent(WrapperAgent[Any, Any]):
         async with AsyncExitStack() as stack:
             if not calling.is_in_flow():
                 await stack.enter_async_context(calling.block(self.flow.name))
-            course = _begun.get() or Course()
-            _begun.set(None)
+            options = _here({**options, "capabilities": capabilities})
+            course = next(each.course for each in options["capabilities"] if isinstance(each, Durability))
             given = {name: value for name, value in options.items() if value is not None}
             options = {**options, **course.ids(given), **given}
-            added = [*(capabilities or ()), Durability(course)]
-            yield await stack.enter_async_context(super().iter(user_prompt, capabilities=added, **options))
+            yield await stack.enter_async_context(super().iter(user_prompt, **options))
+
+    def run_stream_events(self, user_prompt: Any = None, **options: Any) -> Any:
+        """As `Agent.run_stream_events`; see `run`."""
+        return super().run_stream_events(user_prompt, **(_here(options) if calling.is_in_flow() else options))
 
     def realtime(self, *args: Any, **options: Any) -> Any:  # noqa: ARG002
         """Not supported: what is said in a session is no request that could be recorded."""
@@ -394,6 +407,14 @@ class DurableAgent(WrapperAgent[Any, Any]):
 
     def __repr__(self) -> str:
         return f"<durable {self.flow.name}>"
+
+
+def _here(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's options, with the hooks of a run that begins here, whichever task the SDK then makes it in."""
+    capabilities = options.get("capabilities") or ()
+    if any(isinstance(each, Durability) for each in capabilities):
+        return dict(options)
+    return {**options, "capabilities": [*capabilities, Durability(Course())]}
 
 
 def _call(prompt: Any, options: Mapping[str, Any]) -> _Call:

@@ -7,14 +7,13 @@ from run to run: when a request was made, and the ids of runs and conversations.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRequest, ModelResponse, TextPart
 from pydantic_ai.models import (
-    CompletedStreamedResponse,
     Model,
     ModelRequestContext,
     ModelRequestParameters,
@@ -28,6 +27,7 @@ from pydantic_ai.tools import RunContext, ToolDefinition
 from ... import calling
 from ...api import log
 from ...errors import UsageError
+from .pieces import Pieces, Replayed, watch
 
 __all__ = ["VERSION", "DurableModel", "Request", "dump_messages", "load_messages", "load_response", "pin"]
 
@@ -42,6 +42,7 @@ _SECRET = frozenset({"authorization_token", "headers", "extra_headers"})
 
 _parameters = TypeAdapter(ModelRequestParameters)
 _tools = TypeAdapter(list[ToolDefinition])
+_pieces = TypeAdapter(list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]])
 
 
 def _lean(data: Any, without: frozenset[str]) -> Any:
@@ -78,6 +79,19 @@ def dump_response(response: ModelResponse) -> dict[str, Any]:
     """A response as it is recorded: with its time, which the same request gets again."""
     (data,) = ModelMessagesTypeAdapter.dump_python([response], warnings=False)
     return {k: v for k, v in data.items() if v not in (None, {}) and k not in {"run_id", "conversation_id"}}
+
+
+def load_pieces(recorded: Any) -> Pieces | None:
+    """The pieces that `dump_stream` recorded; None where there are none, or what somebody wrote there is none."""
+    try:
+        return _pieces.validate_python(recorded["pieces"], strict=True)
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def dump_stream(response: ModelResponse, pieces: Pieces) -> dict[str, Any]:
+    """A response that was streamed: with the lengths of the pieces in which it came."""
+    return {**dump_response(response), "pieces": pieces}
 
 
 def load_response(recorded: Any) -> ModelResponse:
@@ -221,19 +235,18 @@ class DurableModel(WrapperModel):
         if live.is_recorded:
             response = load_response(live.value)
             pin(messages, response)
-            yield CompletedStreamedResponse(
-                response, model_request_parameters=model_request_parameters, replay_events=True
-            )
+            yield Replayed(response, model_request_parameters, load_pieces(live.value))
             return
         model, sent, settings, parameters = request.as_given(live.arguments)
         failures: list[Exception] = []
+        pieces: Pieces = []
         try:
             async with AsyncExitStack() as stack:
                 with live.inside():  # it is sent here, and is this step's own request
                     stream = await stack.enter_async_context(
                         model.request_stream(sent, settings, parameters, run_context)
                     )
-                _watch(stream, failures)
+                watch(stream, pieces, failures)
                 yield stream
                 response = stream.get()
         except BaseException as e:
@@ -244,7 +257,7 @@ class DurableModel(WrapperModel):
             live.fail(failures[0])
             return
         live.log(**measures(response))
-        await live.succeed_async(dump_response(response))
+        await live.succeed_async(dump_stream(response, pieces))
         pin(messages, response)
 
     async def compact_messages(
@@ -269,18 +282,3 @@ class DurableModel(WrapperModel):
             "compact", compact, arguments, type="llm_call", version=VERSION, place=self._course.next()
         )
         return load_response(recorded)
-
-
-def _watch(stream: StreamedResponse, failures: list[Exception]) -> None:
-    """Note in `failures` what a stream fails with: whoever reads it is another task."""
-    events = stream._get_event_iterator
-
-    async def watched() -> AsyncIterator[Any]:
-        try:
-            async for event in events():
-                yield event
-        except Exception as e:
-            failures.append(e)
-            raise
-
-    stream._get_event_iterator = watched  # type: ignore[method-assign]
