@@ -452,6 +452,10 @@ class Recorder:
         """Make them durable: before the record that names them."""
         self._uploader.upload(uploads)
 
+    def give_up(self) -> None:
+        """The run ends before its end: uploads that are under way are not tried again."""
+        self._uploader.give_up()
+
     def is_far(self, value: Value) -> bool:
         """Whether reading it may take a request."""
         return not self.index.is_here and self.index.full(value).size > codecs.PLAIN

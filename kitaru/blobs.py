@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, as_completed, wait
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .codecs.buffers import Chunker, Piece
+from .errors import StoreError
 from .progress import transfer
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Uploader:
         self._begun: dict[bytes, Future[None]] = {}
         self._ahead: set[bytes] = set()  # what was taken ahead, and not asked for yet
         self._room = threading.Semaphore(_AHEAD)
+        self._given_up = False
 
     def is_done(self, digest: bytes) -> bool:
         """Whether it was stored as `upload` was asked to."""
@@ -81,7 +84,7 @@ class Uploader:
 
         Those that were stored ahead are looked at once more: all chunks of a value were hashed before, so that
         unless one was changed they are of one moment. Returns when nothing of it runs any more. After a failure, what
-        has not begun never does.
+        has not begun never does. Ctrl-C and SIGTERM wait for nothing: what still runs then is not tried again.
         """
         begun = {one.digest: future for one in uploads if (future := self._begun.get(one.digest)) is not None}
         if len(uploads) == 1 and not begun:
@@ -90,25 +93,34 @@ class Uploader:
             with transfer("kitaru: uploading", sum(one.size for one in uploads)) as moving:
                 sizes = {begun[one.digest]: one.size for one in uploads if one.digest in begun}
                 # What each holds, such as the copy of a chunk, it holds while it runs: the pool's threads bound memory.
-                own = []
+                own, left = [], threading.Event()
+                put = partial(self._put, left=left)
                 try:
                     for one in uploads:
-                        own.append(self._pools.io.submit(self._look if one.digest in begun else self._put, one))
+                        own.append(self._pools.io.submit(self._look if one.digest in begun else put, one))
                         sizes[own[-1]] = 0 if one.digest in begun else one.size
                     for future in as_completed(sizes):
                         future.result()
                         moving.advance(sizes[future])
+                except (KeyboardInterrupt, SystemExit):
+                    left.set()
+                    raise
                 finally:
                     for future in own:
                         future.cancel()
-                    wait(sizes)
+                    if not left.is_set():
+                        wait(sizes)
         self._ahead.difference_update(one.digest for one in uploads)
 
     def _look(self, upload: Upload) -> None:
         if isinstance(upload.data, Piece):
             self._chunker.look(upload.data)
 
-    def _put(self, upload: Upload) -> None:
+    def give_up(self) -> None:
+        """The run ends: what is under way is not tried again."""
+        self._given_up = True
+
+    def _put(self, upload: Upload, left: threading.Event | None = None) -> None:
         digest, data = upload
         if digest in self._stored:
             self._look(upload)
@@ -116,7 +128,13 @@ class Uploader:
         # A piece looks into the user's object, of which another thread may be the owner: what goes up is a copy.
         content = self._chunker.check(data) if isinstance(data, Piece) else data
         key = blob_key(digest)
-        self._insist(lambda: self._store.put_if_absent(key, content), key)
+
+        def attempt() -> bool:
+            if self._given_up or (left is not None and left.is_set()):
+                raise StoreError(f"{key} was given up: whoever wanted to store it has left")
+            return self._store.put_if_absent(key, content)
+
+        self._insist(attempt, key)
         self._stored.add(digest)
 
     # ------------------------------------------------------------ ahead

@@ -14,7 +14,7 @@ from .codecs import Shared
 from .context import IN_ORDER, Frame, Place
 from .definitions import Definition
 from .errors import KitaruDivergenceError
-from .eviction import Leaving
+from .eviction import ASKED_TO_END, Leaving
 from .fingerprints import Fingerprint, changed
 from .history import History, size_of
 from .matching import Call, Checkpoint, Decision, Fork, cut, decide, recall
@@ -348,7 +348,7 @@ class Calls:
         if deadline is not None and self.begun_steps and self.clock.monotonic() + self.longest > deadline:
             late = OutOfTime("no time was left for its next step")
         elif self.settings.leaving is not None and self.settings.leaving.asked:
-            late = OutOfTime("its process was asked to end")
+            late = OutOfTime(ASKED_TO_END)
         if late is not None:
             self.history.leave(late)
             raise late

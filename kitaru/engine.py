@@ -503,17 +503,22 @@ class Engine:
             deliver(self.store, self.exec_id, self.begun.parent[0], status, self.clock.time(), self.journal.insist)
             self._owes = False
 
-    def interrupt(self, reason: str, status: str = "interrupted", before: Started | None = None) -> bool:
+    def interrupt(self, reason: str) -> None:
         """The flow's body was left: KeyboardInterrupt, SystemExit, a cancelled task. It can be resumed at once.
 
-        Gives whether that is durable.
+        That is recorded where the store answers within a moment: whoever leaves does not wait for long.
         """
+        self.journal.hurry()
+        self.recorder.give_up()
+        self.release(reason, "interrupted")
+
+    def release(self, reason: str, status: str, before: Started | None = None) -> bool:
+        """Let the execution go. Gives whether that is durable."""
         ended = None
         try:
-            if self.history.released is None:  # else its end was under way: nothing comes after that
-                with self.lock:
-                    release = Release(status, reason, self.clock.time(), before, self._breaks)
-                    self.history.write(release, size_of(before.arguments) if before is not None else 0)
+            release = Release(status, reason, self.clock.time(), before, self._breaks)
+            with contextlib.suppress(Halt), self.lock:  # where its end was under way nothing comes after that
+                self.history.write(release, size_of(before.arguments) if before is not None else 0)
             self.journal.flush()
             ended = self.history.released
         except (Halt, StoreError):
@@ -523,8 +528,8 @@ class Engine:
         return ended is not None
 
     def _rest(self, reason: str, status: str, before: Started | None = None) -> None:
-        """As `interrupt`, where somebody is told that it rests: who is told so can rely on it."""
-        if not self.interrupt(reason, status, before) or self.history.released != status:
+        """Let it go, where somebody is told that it rests: who is told so can rely on it."""
+        if not self.release(reason, status, before) or self.history.released != status:
             raise Halt(self.journal.halted or StoreError(f"{self.exec_id} could not be let go: it was taken over"))
 
     def pause(self, pause: Pause) -> None:

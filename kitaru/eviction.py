@@ -11,10 +11,14 @@ from typing import Any
 
 from .errors import ExecutionSuspended, UsageError
 
-__all__ = ["EVICTED", "Leaving", "evictable", "grace_seconds", "is_own_exit"]
+__all__ = ["ASKED_TO_END", "EVICTED", "Leaving", "evictable", "grace_seconds", "is_own_exit", "was_evicted"]
 
 EVICTED = 143
 """The exit code of a process that ended on SIGTERM."""
+
+
+ASKED_TO_END = "its process was asked to end"
+"""The reason of what such a process has left."""
 
 
 def grace_seconds() -> float:
@@ -66,6 +70,7 @@ def evictable() -> Iterator[None]:
         yield
         return
 
+    _Process.is_asked = False
     signal.signal(signal.SIGTERM, _evict)
     try:
         yield
@@ -73,8 +78,20 @@ def evictable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+class _Process:
+    """What SIGTERM leaves behind: a task that it breaks off is told no more than that it was cancelled."""
+
+    is_asked = False
+
+
+def was_evicted() -> bool:
+    """Whether a SIGTERM has come since the flow began that runs in the main thread."""
+    return _Process.is_asked
+
+
 def _evict(number: int, frame: Any) -> None:
     del number, frame
+    _Process.is_asked = True
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the recording
     raise SystemExit(EVICTED)
 

@@ -222,6 +222,10 @@ class Journal:
                 return False
             return self._clock.monotonic() - self._pending[0].at >= seconds
 
+    def hurry(self) -> None:
+        """From now on a write without an answer is sent again for `GRACE` seconds at most: somebody wants to leave."""
+        self._budget = min(self._budget, GRACE)
+
     def flush_older_than(self, seconds: float) -> None:
         """Write what nobody waits for, once it has lain here for `seconds`."""
         if self.has_older_than(seconds):

@@ -38,6 +38,7 @@ __all__ = [
     "Process",
     "State",
     "claim",
+    "give_back",
     "heartbeat_seconds",
     "looks_alive",
     "state_of",
@@ -377,13 +378,15 @@ def claim(
 def give_back(journal: Journal, beat: Beat, before: State) -> None:
     """Release a claim that came to nothing: the execution is as it was `before`."""
     status = before.status if before.status not in {"running", "pending"} else "interrupted"
+    ended = None
     try:
         journal.add(Release(status, "its claim came to nothing"))
         journal.flush()
+        ended = status
     except Halt:
-        beat.end()
-    else:
-        beat.end(status)
+        pass
+    finally:
+        beat.end(ended)
 
 
 def _is_seen(writer: str | None, seen: str | None) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from .catalog import drop
 from .clock import SYSTEM, Clock
 from .errors import CorruptionError, KitaruError, StoreError, StoreFormatError, UsageError
-from .eviction import EVICTED, Leaving, evictable, grace_seconds
+from .eviction import ASKED_TO_END, EVICTED, Leaving, evictable, grace_seconds
 from .flows import Options
 from .forks import read_origin
 from .handles import Handle
@@ -25,7 +25,7 @@ from .journal import Halt
 from .lineage_graph import build, dumps, lineage_key
 from .location import current_store, open_store, store_budget
 from .notices import say
-from .ownership import Claimed, State, claim, looks_alive, state_of
+from .ownership import Claimed, State, claim, give_back, looks_alive, state_of
 from .reading import Glimpse, Reading, glimpse
 from .records import Answered, Begun, Release
 from .runs import Moved, in_loop, resume
@@ -288,7 +288,7 @@ class _Pass:
             for name, flow in self._running.items():
                 self._report.ran.append(Ran(name, flow, "interrupted"))
                 self._note(f"kitaru: {name} is interrupted in the midst of a step")
-        self._leaving.interrupt("its process was asked to end")
+        self._leaving.interrupt(ASKED_TO_END)
 
     def _one(self, name: str, found: list[Hint], now: float) -> None:
         """Look at one execution; go on with it if it can. One that is damaged does not keep the others waiting."""
@@ -438,8 +438,8 @@ def rest(store: Store, claimed: Claimed, release: Release, clock: Clock, found: 
     journal, beat, begun = claimed.journal, claimed.beat, claimed.state.begun
     if journal is None or beat is None or begun is None:
         return False
-    exec_id, waits = claimed.reading.exec_id, Waits.of(claimed.reading.records)
     try:
+        exec_id, waits = claimed.reading.exec_id, Waits.of(claimed.reading.records)
         if release.status == "cancelled":
             for wait in waits.to_close(release.status):
                 closing = Answered(wait, "closed", None, "", release.status, clock.time(), new_nonce())
@@ -450,13 +450,14 @@ def rest(store: Store, claimed: Claimed, release: Release, clock: Clock, found: 
         journal.flush()
         if begun.parent is not None and release.status == "cancelled":
             deliver(store, exec_id, begun.parent[0], release.status, clock.time(), journal.insist)
-    except BaseException as e:
+        journal.close()
+        beat.end(release.status, [h.key for h in found if is_settled(h, State(status=release.status), waits)])
+    except Halt as halt:
         beat.end()  # a process that lives on must not look as if it ran this one
-        if isinstance(e, Halt):
-            raise e.error from e.__cause__
+        raise halt.error from halt.__cause__
+    except BaseException:  # Ctrl-C, or SIGTERM
+        give_back(journal, beat, claimed.state)
         raise
-    journal.close()
-    beat.end(release.status, [h.key for h in found if is_settled(h, State(status=release.status), waits)])
     if release.status == "cancelled":
         with suppress(Exception):  # derived: made again where it is missing
             store.put(lineage_key(exec_id), dumps(build(read_origin(store, exec_id).data)))

@@ -25,7 +25,7 @@ from .errors import (
     StoreError,
     UsageError,
 )
-from .eviction import evictable
+from .eviction import ASKED_TO_END, evictable, was_evicted
 from .executions import breaks_of, put_together
 from .fingerprints import fingerprint, readable, source_of
 from .flows import Flow, Options
@@ -296,7 +296,7 @@ def interrupted(engine: Engine, error: BaseException) -> BaseException:
             engine.abandon()
         error.error.add_note(_resume_line(engine))
         return error.error
-    engine.interrupt(f"{type(error).__name__}: {error}".rstrip(": "))
+    engine.interrupt(ASKED_TO_END if was_evicted() else f"{type(error).__name__}: {error}".rstrip(": "))
     say(f"kitaru: {engine.exec_id} was interrupted; what had finished is recorded")
     say(_resume_line(engine))
     return error

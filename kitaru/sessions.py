@@ -331,7 +331,7 @@ class Session:
         if engine is not None:
             atexit.unregister(self.close)
             self._asked = engine.exec_id
-            engine.interrupt("the session was closed", "paused")
+            engine.release("the session was closed", "paused")
 
     def _let_go_of_halted(self, engine: Engine) -> None:
         """The store was gone, or an append was broken off: the next step claims the execution anew.

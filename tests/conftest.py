@@ -174,7 +174,7 @@ def run_script(tmp_path):
             env={**clean, **(env or {}), "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,  # a machine may be busy
             check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr)

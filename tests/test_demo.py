@@ -92,7 +92,7 @@ def test_killed_at_any_step_it_is_resumed_from_the_store_alone(tmp_path, undistu
     around = environment(second)
     resumed = subprocess.run(
         [sys.executable, "-m", "kitaru", "resume", f"{store.as_uri()}/audit-1", "--json"],
-        capture_output=True, text=True, cwd=second, env=around, timeout=60, check=False,
+        capture_output=True, text=True, cwd=second, env=around, timeout=300, check=False,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stderr
     tally = json.loads(resumed.stdout)["tally"]
@@ -297,10 +297,10 @@ def test_the_demo_waits_is_answered_from_a_second_process_and_goes_on(tmp_path):
         assert not os.path.exists(f"/proc/{first}")  # nothing of it runs
         answered = subprocess.run(
             [sys.executable, "-m", *command], capture_output=True, text=True, cwd=tmp_path,
-            env=environment(tmp_path / "second"), check=False, timeout=60,
+            env=environment(tmp_path / "second"), check=False, timeout=300,
         )  # fmt: skip
         assert answered.returncode == 0, answered.stderr
-        out, err = demo.communicate(timeout=60)
+        out, err = demo.communicate(timeout=300)
     finally:
         demo.kill()
         demo.wait()

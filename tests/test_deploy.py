@@ -67,7 +67,7 @@ def start(app):
 def ended(start):
     def run(words, env, code=0):
         with start(words, env) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         assert process.returncode == code, err
         return out + err
 
@@ -141,7 +141,7 @@ def test_the_job_is_evicted_and_goes_on_in_another_pod(app, start, ended):
     with start(words, env) as pod:
         assert pod.stdout.readline() == "held\n"
         pod.send_signal(signal.SIGTERM)
-        assert pod.wait(30) == 143
+        assert pod.wait(300) == 143
     (app / "go").touch()
     assert "review-42 waits for verdict" in ended(words, env)
     assert KitaruClient(app / "store").executions.get("review-42").data.attempts == 2
@@ -154,7 +154,7 @@ def test_the_deployment_goes_on_with_what_was_answered_and_is_stopped(app, start
     with start(words, env) as worker:
         until_said(worker, "review-42 is completed")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(300) == 0
     assert KitaruClient(app / "store").executions.get("review-42").result == "rejected"
 
 
@@ -192,7 +192,7 @@ def test_the_units_are_what_systemd_takes(tmp_path):
         files.append(tmp_path / name)
         files[-1].write_text(text.replace("User=review", "User=root"))
     if (verify := shutil.which("systemd-analyze")) is not None:  # elsewhere they are parsed as above, and run below
-        done = subprocess.run([verify, "verify", *files], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([verify, "verify", *files], capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         assert str(tmp_path) not in done.stderr, done.stderr
 
@@ -206,7 +206,7 @@ def test_the_services_go_on_with_what_was_answered(start, ended, answered):
     with start(words, env) as worker:
         until_said(worker, "r-2 is completed")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(300) == 0
 
 
 # ---------------------------------------------------------------- Lambda

@@ -71,7 +71,7 @@ def llm(
         Functions that the model may call, with annotations and a docstring for it to read. Each call is a step of type
         ``tool_call``, named after the function, and the answer is the one that follows the last of them.
     stream
-        Give the text piece by piece, as an iterator. A recorded answer comes in one piece.
+        Give the text piece by piece, as an iterator. A recorded answer comes in the same pieces.
     instructions
         What stands above the conversation, as a system prompt.
     settings

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, ApprovalRequired, CallDeferred, ModelRetry, RunContext
+from pydantic_ai import (
+    Agent,
+    AgentRunResultEvent,
+    ApprovalRequired,
+    BinaryContent,
+    CallDeferred,
+    FunctionToolset,
+    ModelHTTPError,
+    ModelRetry,
+    RunContext,
+    Tool,
+    ToolReturn,
+)
+from pydantic_ai.capabilities import AbstractCapability, Instrumentation, ProcessHistory
 from pydantic_ai.messages import (
     ModelResponse,
     PartDeltaEvent,
@@ -15,7 +29,10 @@ from pydantic_ai.messages import (
     ToolCallPart,
     ToolReturnPart,
 )
+from pydantic_ai.models.concurrency import ConcurrencyLimitedModel
+from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import DeltaThinkingPart, DeltaToolCall, FunctionModel
+from pydantic_ai.models.instrumented import InstrumentationSettings
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow, flows
@@ -89,6 +106,10 @@ def says(*answers):
 
 def last_results(messages):
     return ",".join(str(p.content) for p in messages[-1].parts if hasattr(p, "tool_name"))
+
+
+IN_ORDER = ["request#1", "look#1", "request#2", "look#2", "weigh#1", "request#3"]
+"""The steps of a conversation of `TURNS`."""
 
 
 def labels(exec_id):
@@ -473,7 +494,7 @@ def test_iterating_in_no_flow_is_an_execution(store, monkeypatch):
         return run.result.output
 
     assert asyncio.run(talk()) == RESULT
-    assert labels("talk-1") == ["request#1", "look#1", "request#2", "look#2", "weigh#1", "request#3"]
+    assert labels("talk-1") == IN_ORDER
 
 
 def test_a_name_that_no_step_can_have_is_written_another_way(store):
@@ -504,7 +525,7 @@ def test_a_flow_that_is_no_coroutine_runs_an_agent_in_order(store):
         return agent_of(world).run_sync("Begin").output
 
     assert talk.options(exec_id="x").run().get() == RESULT
-    assert labels("x") == ["request#1", "look#1", "request#2", "look#2", "weigh#1", "request#3"]
+    assert labels("x") == IN_ORDER
 
 
 def test_a_retry_beside_another_agent_is_a_result_too(store):
@@ -642,3 +663,237 @@ def test_a_step_that_a_tool_calls_in_its_thread_has_its_place_there(store):
     assert sorted(inner) == [f"sum_up#{n}/weigh#{k}" for n in (1, 2) for k in (1, 2, 3)]
     assert agent().replay("x", overrides={"checkpoint.sum_up#2/weigh#1": 5}).get()["output"] == "3,7"
     assert len(kept.handed) == 6
+
+
+def goes_on(make):
+    """What an agent comes to whose last request fails at first, and how often its model was asked in all."""
+    asked = []
+
+    def agent(error):
+        def model(*answers, then=last_results):
+            def last(messages):
+                if error:
+                    raise error.pop()
+                return then(messages) if callable(then) else then
+
+            return counted(says(*answers, last), asked)
+
+        return durable(make(model), name="clerk").options(exec_id="x")
+
+    with pytest.raises(ConnectionError):
+        agent([ConnectionError("down")]).run_sync("Begin")
+    return agent([]).run_sync("Begin").output, len(asked)
+
+
+def counted(model, asked):
+    function = model.function
+
+    def count(messages, info):
+        answer = function(messages, info)
+        asked.append(len(messages))
+        return answer
+
+    model.function = count
+    return model
+
+
+LOOK = calls(("look", {"word": "a"}))
+
+
+def look(word: str) -> str:
+    return f"look({word})"
+
+
+def same_tools(ctx, tools):
+    return tools
+
+
+def with_toolset(wrap):
+    return lambda model: Agent(model(LOOK), toolsets=[wrap(FunctionToolset([look]))])
+
+
+def with_a_fallback(model):
+    def refuse(messages, info):
+        raise ModelHTTPError(503, "refusing")
+
+    return Agent(FallbackModel(FunctionModel(refuse), model(LOOK)), tools=[look])
+
+
+def with_a_checked_output(model):
+    """A function makes the output, and a validator asks for another one once."""
+
+    def verdict(ok: bool) -> str:
+        return f"ok={ok}"
+
+    agent = Agent(
+        model(LOOK, calls(("final_result", {"ok": False})), then=calls(("final_result", {"ok": True}))),
+        tools=[look],
+        output_type=verdict,
+    )
+
+    @agent.output_validator
+    def check(output: str) -> str:
+        if output == "ok=False":
+            raise ModelRetry("look again")
+        return output
+
+    return agent
+
+
+def with_hooks(model):
+    def shorter(messages):
+        first, *more = messages
+        return [replace(first, parts=first.parts[-1:]), *more]
+
+    agent = Agent(
+        model(LOOK, LOOK), tools=[look], capabilities=[ProcessHistory(shorter)], instructions=lambda: "Be brief."
+    )
+
+    @agent.system_prompt
+    def system() -> str:
+        return "You are a clerk."
+
+    return agent
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        with_toolset(lambda tools: tools),
+        with_toolset(lambda tools: tools.prefixed("a").renamed({"look": "a_look"})),
+        with_toolset(lambda tools: tools.filtered(lambda ctx, tool: tool.name == "look").prepared(same_tools)),
+        with_toolset(lambda tools: lambda ctx: tools),
+        with_a_fallback,
+        with_hooks,
+        with_a_checked_output,
+        lambda model: Agent(
+            model(LOOK), tools=[look], capabilities=[Instrumentation(settings=InstrumentationSettings())]
+        ),
+        lambda model: Agent(
+            model(LOOK), tools=[Tool(look, sequential=True)], end_strategy="exhaustive", tool_timeout=60
+        ),
+        lambda model: Agent(ConcurrencyLimitedModel(model(LOOK), limiter=1), tools=[look], metadata={"a": 1}),
+    ],
+    ids=[
+        "tools",
+        "renamed",
+        "filtered",
+        "dynamic",
+        "fallback",
+        "hooks",
+        "checked",
+        "instrumented",
+        "sequential",
+        "limited",
+    ],
+)
+def test_what_an_agent_is_made_of_goes_on(store, make):
+    output, asked = goes_on(make)
+    assert output in {"look(a)", "ok=True"}
+    assert asked == len([1 for p in KitaruClient().executions.get("x").checkpoints if p.name == "request"])
+
+
+def test_a_tool_may_return_more_than_its_value(store):
+    kept = Kept()
+
+    def agent(error):
+        def last(messages):
+            if error:
+                raise error.pop()
+            kept.handed.append([part.content for part in messages[-1].parts])
+            return "done"
+
+        made = Agent(says(calls(("look", {})), last), name="clerk")
+
+        @made.tool_plain
+        def look() -> ToolReturn:
+            kept.handed.append("look")
+            return ToolReturn(
+                7, content=["a picture", BinaryContent(b"png", media_type="image/png")], metadata={"n": 1}
+            )
+
+        return durable(made).options(exec_id="x")
+
+    with pytest.raises(ConnectionError):
+        agent([ConnectionError("down")]).run_sync("Begin")
+    result = agent([]).run_sync("Begin")
+    assert kept.handed == ["look", [7, ["a picture", BinaryContent(b"png", media_type="image/png")]]]
+    (returned,) = [
+        part for message in result.all_messages() for part in message.parts if isinstance(part, ToolReturnPart)
+    ]
+    assert returned.metadata == {"n": 1}
+
+
+@pytest.fixture
+def loop():
+    """The event loop of this thread, which the SDK's streams that block take, and leave open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+def test_streams_that_are_read_in_other_ways_are_in_order_too(store, loop):
+    @flow
+    async def events() -> str:
+        async with agent_of(World(TURNS)).run_stream_events("Begin") as events:
+            (result,) = [event.result async for event in events if isinstance(event, AgentRunResultEvent)]
+        return result.output
+
+    @flow
+    async def handled() -> str:
+        async def read(ctx, events):
+            async for _ in events:
+                pass
+
+        return (await agent_of(World(TURNS)).run("Begin", event_stream_handler=read)).output
+
+    @flow
+    def sync() -> str:
+        with agent_of(World(TURNS)).run_stream_sync("Begin") as answer:
+            return "".join(answer.stream_text(delta=True, debounce_by=None))
+
+    for each in (events, handled, sync):
+        handle = each.run()
+        assert handle.get() == RESULT
+        assert labels(handle.exec_id) == IN_ORDER
+        assert each.replay(handle.exec_id).get() == RESULT
+
+
+def test_events_in_no_flow_are_of_an_execution(store):
+    async def talk():
+        async with agent_of(World(TURNS)).options(exec_id="x").run_stream_events("Begin") as events:
+            (result,) = [event.result async for event in events if isinstance(event, AgentRunResultEvent)]
+        return result.output
+
+    assert asyncio.run(talk()) == RESULT
+    assert labels("x") == IN_ORDER
+
+
+def test_a_stream_that_blocks_in_no_flow_is_an_execution(store, monkeypatch, loop):
+    monkeypatch.setattr(flows._Environment, "used_by", None)
+    monkeypatch.setenv("KITARU_EXEC_ID", "x")
+    with agent_of(World(TURNS)).run_stream_sync("Begin") as answer:
+        assert "".join(answer.stream_text(delta=True, debounce_by=None)) == RESULT
+    assert labels("x") == IN_ORDER
+
+
+def test_what_two_engines_would_record_is_refused(store):
+    class Other(AbstractCapability):
+        __module__ = "pydantic_ai.durable_exec.temporal"
+
+    with pytest.raises(UsageError, match="made durable by Other already"):
+        durable(Agent(says("done"), capabilities=[Other()]))
+
+
+def test_what_a_tool_would_enqueue_is_refused(store):
+    agent = Agent(says(calls(("look", {})), "done"), name="clerk")
+
+    @agent.tool
+    def look(ctx: RunContext) -> str:
+        ctx.enqueue("and this")
+        return "seen"
+
+    with pytest.raises(UsageError, match="Return it: ToolReturn"):
+        durable(agent).run_sync("Begin")

@@ -34,7 +34,7 @@ from .campaign import Book
 from .programs import Drawing
 from .scene import ENDED
 
-PATIENCE = 90.0
+PATIENCE = 300.0
 """Seconds in which everything ends once the faults have."""
 
 HARMS = (
@@ -242,6 +242,7 @@ class RealRun(Book):
     def _recover(self) -> None:
         """No faults any more: passes, and people who answer; then nothing is left."""
         self.diary.append("all faults end")
+        self._environment = {}
         until = time.monotonic() + PATIENCE
         for name in self.programs:
             if name not in self.executions() or not self.supervised[name]:
@@ -297,7 +298,8 @@ def cut_off() -> None:
         def status() -> str:
             return state_of(read_journal(store, "cut").segments).status
 
-        owner = Process("the owner", own, {"KITARU_HEARTBEAT": "1"}, log)
+        slow = {"KITARU_HEARTBEAT": "3", "KITARU_STORE_BUDGET": f"{PATIENCE}"}  # a machine may be busy
+        owner = Process("the owner", own, slow, log)
         stack.callback(owner.kill, signal.SIGKILL)
         _until(lambda: log.exists() and log.read_text() != "", "it does not begin")
         _until(lambda: len(read_journal(store, "cut").segments) == 2, "its first step is not durable")
@@ -311,7 +313,7 @@ def cut_off() -> None:
             while not resume_ready().ran:
                 time.sleep(0.2)
 
-        other = Process("the other one", take_over, {"KITARU_HEARTBEAT": "1"}, log)
+        other = Process("the other one", take_over, {}, log)
         stack.callback(other.kill, signal.SIGKILL)
         _until(lambda: len(log.read_text().splitlines()) == 2, "nobody takes it over")
         Path(go).touch()

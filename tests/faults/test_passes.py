@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 import threading
@@ -359,6 +360,26 @@ def test_a_pass_that_is_evicted_as_a_child_has_ended_leaves_it_to_the_next_to_te
     scene.passes_alone()
     assert scene.state("p").status == "completed"
     assert not scene.hints()
+
+
+@pytest.mark.parametrize("ask", [Scene.cancel, Scene.pause])
+def test_who_is_interrupted_as_he_cancels_or_pauses_what_rests_leaves_it_to_nobody(ask):
+    """Ctrl-C at each of his requests: it rests as before, or as he asked, and no lease has to run out."""
+    for n in itertools.count(1):
+        scene = Scene()
+        scene.begin(waits, "w")
+        struck = before(n, lambda: sys.exit(130))
+        try:
+            ask(scene, "w", store=FaultyStore(scene.store, struck))
+        except SystemExit:
+            pass
+        else:
+            break
+        assert scene.state("w").writer is None, n
+        scene.passes_alone()
+        ask(scene, "w")
+        assert scene.state("w").status == ("cancelled" if ask is Scene.cancel else "paused")
+    assert n > 6
 
 
 # ---------------------------------------------------------------- what cannot go on here, or leaves by itself

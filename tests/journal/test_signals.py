@@ -5,6 +5,8 @@ from __future__ import annotations
 import _thread
 import contextlib
 import linecache
+import os
+import signal
 import sys
 import threading
 
@@ -28,20 +30,20 @@ pytestmark = pytest.mark.usefixtures("interruptible")
 
 
 class Struck(MemoryStore):
-    """The `at`-th segment's write is struck by `signal`, before or after it was carried out."""
+    """The `at`-th segment's write is struck by `raised`, before or after it was carried out."""
 
-    def __init__(self, signal, at, *, after=False):
+    def __init__(self, raised, at, *, after=False):
         super().__init__()
-        self.signal, self.at, self.after, self.segments = signal, at, after, 0
+        self.raised, self.at, self.after, self.segments = raised, at, after, 0
 
     def put_if_absent(self, key, data):
         self.segments += "/journal/" in key
         struck = "/journal/" in key and self.segments == self.at
         if struck and not self.after:
-            raise self.signal
+            raise self.raised
         created = super().put_if_absent(key, data)
         if struck:
-            raise self.signal
+            raise self.raised
         return created
 
 
@@ -133,8 +135,8 @@ def test_a_signal_during_the_claim_gives_it_back(after):
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit(143)])
-def test_a_signal_during_an_append_finishes_it_and_is_recorded(signal, after):
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit(143)])
+def test_a_signal_during_an_append_finishes_it_and_is_recorded(raised, after):
     @checkpoint
     def step(i):
         return i
@@ -143,7 +145,7 @@ def test_a_signal_during_an_append_finishes_it_and_is_recorded(signal, after):
     def five():
         return [step(i) for i in range(5)]
 
-    store = Struck(signal, 3, after=after)
+    store = Struck(raised, 3, after=after)
     ran = Flow(five.function, Options(exec_id=EXEC, store=store))
     with no_longer_than(), pytest.raises((SystemExit, KeyboardInterrupt)):
         ran.run()
@@ -169,6 +171,58 @@ def test_who_interrupts_while_the_store_is_away_waits_a_moment_and_no_minute():
     assert clock.monotonic() <= GRACE + 1
     with pytest.raises(Halt):
         journal.flush()
+
+
+class Hanging(MemoryStore):
+    """It does not answer who stores a blob, and has the main thread signalled meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.goes_on, self.main = threading.Event(), threading.main_thread().ident
+
+    def put_if_absent(self, key, data):
+        if key.startswith("blobs/"):
+            while not self.goes_on.wait(0.05):
+                signal.pthread_kill(self.main, signal.SIGUSR1)  # again: one that comes before it blocks wakes nobody
+        return super().put_if_absent(key, data)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_signal_during_uploads_waits_for_none_of_them(is_async):
+    @checkpoint
+    def several():
+        return [os.urandom(1 << 20) for _ in range(4)]
+
+    @checkpoint
+    async def aseveral():
+        return [os.urandom(1 << 20) for _ in range(4)]
+
+    @flow
+    def uploads():
+        return len(several())
+
+    @flow
+    async def auploads():
+        return len(await aseveral())
+
+    store, came = Hanging(), []
+
+    def struck(number, frame):
+        came.append(number)
+        if len(came) == 1:
+            raise SystemExit(143)
+        if is_async:
+            store.goes_on.set()  # the loop itself waits for its threads
+
+    before = signal.signal(signal.SIGUSR1, struck)
+    try:
+        with no_longer_than(), pytest.raises(SystemExit):
+            Flow((auploads if is_async else uploads).function, Options(exec_id=EXEC, store=store)).run()
+        assert is_async or not store.goes_on.is_set()
+        assert read_journal(store, EXEC).records[-1].status == "interrupted"
+    finally:
+        store.goes_on.set()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def interrupt_once(clock):

@@ -532,7 +532,7 @@ def test_a_kernel_shows_a_form_runs_no_further_and_is_unharmed(tmp_path, monkeyp
     ]
     monkeypatch.setenv("IPYTHONDIR", os.fspath(tmp_path / "ipython"))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    client = NotebookClient(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     waits, direct, nested, answered, went_on, status = (cell.outputs for cell in notebook.cells[2:])
     assert [output.output_type for output in waits] == ["display_data", "display_data"], "no error, no advice to exit"

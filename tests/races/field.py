@@ -12,7 +12,7 @@ from pathlib import Path
 from kitaru import KitaruClient
 
 RACER = str(Path(__file__).with_name("racer.py"))
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 def expect(happened, what: str):
@@ -58,6 +58,9 @@ class Field:
         try:
             expect(lambda: len([*self.folder.glob("start.*")]) == count, "not all of them are ready")
             start.touch()
+            if "RACE_GO" in settings:  # the winner holds until somebody was refused
+                expect(lambda: any(racer.poll() is not None for racer in racers), "nobody ends")
+                Path(settings["RACE_GO"]).touch()
             return [self.end(racer) for racer in racers]
         finally:
             for racer in racers:

@@ -16,7 +16,7 @@ from kitaru import KitaruClient, KitaruError, checkpoint, flow
 
 
 def wait_for(path: str) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not os.path.exists(path):
         if time.monotonic() > until:
             raise SystemExit(f"nobody made {path}")

@@ -36,11 +36,13 @@ def test_an_owner_that_was_stopped_beyond_its_lease_is_fenced_when_it_goes_on(tm
         # What nobody waits for is durable as well by the time a step has run for a moment.
         for field in fields:
             expect(lambda f=field: len(f.execution().checkpoints) == 3, "the step in flight is not in the journal")
-        for process in processes:
-            os.kill(process.pid, signal.SIGSTOP)
-        assert not any(map(looks_dead, fields))
-        early = fields[0].start("resume")
+        start = tmp_path / "start"  # who comes early must come before the lease runs out
+        early = fields[0].start("resume", RACE_START=str(start))
         processes.append(early)
+        expect(lambda: [*tmp_path.glob("start.*")], "nobody is ready")
+        for process in processes[:2]:
+            os.kill(process.pid, signal.SIGSTOP)
+        start.touch()
         code, said = fields[0].end(early)
         assert (code, said[:20]) == (4, "ExecutionOwnedError:"), said
         for field in fields:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter
 from pydantic_ai.agent import AbstractAgent, WrapperAgent
@@ -115,8 +115,10 @@ class _DurableToolset(WrapperToolset[Any]):
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
+        context = replace(ctx, pending_messages=_NothingEnqueued())
+
         async def call(**given: Any) -> Any:
-            return await self.wrapped.call_tool(name, given, ctx, _in_order(tool))
+            return await self.wrapped.call_tool(name, given, context, _in_order(tool))
 
         return await calling.call_async(
             step_name(name),
@@ -125,6 +127,16 @@ class _DurableToolset(WrapperToolset[Any]):
             type="tool_call",
             version=_version_of(tool),
             place=self.course.of(ctx.tool_call_id),
+        )
+
+
+class _NothingEnqueued(list[Any]):
+    """Where a tool would put messages for the model beside what it returns, which a resume would not see."""
+
+    def append(self, message: Any) -> NoReturn:  # noqa: ARG002
+        raise UsageError(
+            "a tool of a durable agent cannot ctx.enqueue(…): where its recorded result is given back, nothing would "
+            "be enqueued. Return it: ToolReturn(value, content=…) gives the model more than the value"
         )
 
 
@@ -394,6 +406,10 @@ class DurableAgent(WrapperAgent[Any, Any]):
             options = {**options, **course.ids(given), **given}
             yield await stack.enter_async_context(super().iter(user_prompt, **options))
 
+    def run_stream_sync(self, user_prompt: Any = None, **options: Any) -> Any:
+        """As `Agent.run_stream_sync`; see `run`."""
+        return super().run_stream_sync(user_prompt, **(_here(options) if calling.is_in_flow() else options))
+
     def run_stream_events(self, user_prompt: Any = None, **options: Any) -> Any:
         """As `Agent.run_stream_events`; see `run`."""
         return super().run_stream_events(user_prompt, **(_here(options) if calling.is_in_flow() else options))
@@ -432,6 +448,20 @@ def _as_result(call: _Call, recorded: Mapping[str, Any]) -> AgentRunResult[Any]:
     return result
 
 
+def _check_durable_once(agent: AbstractAgent[Any, Any]) -> None:
+    """Two engines would each run again what the other one has recorded."""
+    found: list[Any] = [agent]
+    while isinstance(found[-1], WrapperAgent):
+        found.append(found[-1].wrapped)
+    agent.root_capability.apply(found.append)
+    for each in found:
+        if any(kind.__module__.startswith("pydantic_ai.durable_exec.") for kind in type(each).__mro__):
+            raise UsageError(
+                f"the agent is made durable by {type(each).__name__} already, and cannot be by Kitaru too: give "
+                "durable(…) the agent without that"
+            )
+
+
 def durable(agent: AbstractAgent[Any, Any], *, name: str | None = None) -> DurableAgent:
     """Make an agent durable: each model request, tool call and approval of its runs is a step.
 
@@ -450,5 +480,6 @@ def durable(agent: AbstractAgent[Any, Any], *, name: str | None = None) -> Durab
         return agent
     if not isinstance(agent, AbstractAgent):
         raise UsageError(f"durable() takes an agent of Pydantic AI, and {agent!r:.60} is none")
+    _check_durable_once(agent)
     module = sys._getframe(1).f_globals.get("__name__", "__main__")
     return DurableAgent(agent, step_name(name or agent.name or "agent"), module)

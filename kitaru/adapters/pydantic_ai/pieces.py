@@ -100,6 +100,13 @@ class Replayed(CompletedStreamedResponse):
                 self._parts_manager.apply_event(event)
                 yield event
 
+    def get(self) -> ModelResponse:
+        """What has come so far."""
+        response = super().get()
+        if self._finished:
+            return response
+        return replace(response, parts=self._parts_manager.get_parts(), state="incomplete")
+
 
 def _sums(pieces: Pieces) -> Pieces:
     """How long each part is in all, in the order in which they began."""
