@@ -37,7 +37,8 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow, flows
 from kitaru.adapters.pydantic_ai import durable
-from kitaru.adapters.pydantic_ai.requests import dump_messages, load_messages
+from kitaru.adapters.pydantic_ai.dumping import dump_messages
+from kitaru.adapters.pydantic_ai.requests import load_messages
 from kitaru.errors import ExecutionSuspended, UsageError
 from kitaru.testing.adapters import EVENTS, RESULT, TURNS, AdapterContract, World
 from kitaru.testing.faults import SimulatedCrash
