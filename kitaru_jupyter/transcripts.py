@@ -61,5 +61,6 @@ def heading(turn: Turn) -> str:
 
 def _turn(turn: Turn) -> str:
     body = f"<pre>{html.escape(turn.body)}</pre>" if turn.body else ""
-    head = f'<b title="{html.escape(turn.head)}">{html.escape(heading(turn))}</b>'
-    return f'<div class="kitaru-turn kitaru-by-{speaker(turn)}">{head}{body}</div>'
+    head = heading(turn)
+    whole = "" if head == turn.head else f' title="{html.escape(turn.head)}"'
+    return f'<div class="kitaru-turn kitaru-by-{speaker(turn)}"><b{whole}>{html.escape(head)}</b>{body}</div>'
