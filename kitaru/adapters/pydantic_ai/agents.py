@@ -385,7 +385,9 @@ class DurableAgent(WrapperAgent[Any, Any]):
         if call is not None:
             call.result = result
         data = _results.dump_python(result, exclude={"output"}, warnings=False)
-        return {"output": result.output, **data, "messages": [lean_message(each) for each in data["messages"]]}
+        if "messages" in data:  # older versions keep them in a state of their own
+            data["messages"] = [lean_message(each) for each in data["messages"]]
+        return {"output": result.output, **data}
 
     def _begin(self, call: _Call) -> Handle:
         return self.flow.run(call.prompt, call.history, tuple(sorted(call.options)))
