@@ -48,7 +48,9 @@ def test_messages_that_are_read_off_their_fields_are_what_the_serializer_says(mo
     monkeypatch.setattr(dumping, "ModelMessagesTypeAdapter", SimpleNamespace(dump_python=ask))
     first, second, third = (dump_messages(HISTORY) for _ in range(3))
     assert repr(first) == repr(second) == repr(third)
-    assert asked == [[0, 1, 2, 3, 4, 5], [2, 4, 5], [2, 4, 5]], "what is more than data it is asked each time"
+    assert asked[0] == [0, 1, 2, 3, 4, 5]
+    assert {0, 1, 3}.isdisjoint(asked[1])
+    assert {2, 5} <= set(asked[1]) == set(asked[2]), "what is more than data it is asked each time"
 
 
 def test_a_message_that_was_changed_in_place_is_dumped_as_it_is_now():
