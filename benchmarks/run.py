@@ -50,6 +50,9 @@ def jobs(*, quick: bool) -> dict[str, Callable[[], list[Figure]]]:
         "answer": lambda: waits.an_answer(1 if quick else 7),
         "eviction": lambda: waits.an_eviction(1 if quick else 7),
         "record-http": lambda: adapters.record_http(20 if quick else 200, turns),
+        "llm": lambda: adapters.llm(20 if quick else 200, turns),
+        "pydantic-ai": lambda: adapters.pydantic_ai(20 if quick else 200, turns),
+        "histories": lambda: adapters.histories(20 if quick else 200),
         "memory": lambda: v.memory(100 if quick else 1000),
     }
 

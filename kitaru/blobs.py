@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +24,10 @@ BLOB_FROM = 64 << 10
 
 _AHEAD = 8
 """So many chunks are copied and stored at most while others of the same values are hashed."""
+
+
+_LOOK_UP = 0.5
+"""Seconds. A signal that comes just before the main thread blocks does not wake it by itself."""
 
 
 def blob_key(digest: bytes) -> str:
@@ -99,16 +103,20 @@ class Uploader:
                     for one in uploads:
                         own.append(self._pools.io.submit(self._look if one.digest in begun else put, one))
                         sizes[own[-1]] = 0 if one.digest in begun else one.size
-                    for future in as_completed(sizes):
-                        future.result()
-                        moving.advance(sizes[future])
+                    waiting = set(sizes)
+                    while waiting:
+                        self._insist(self._check_open, "an upload")
+                        ended, waiting = wait(waiting, timeout=_LOOK_UP, return_when=FIRST_COMPLETED)
+                        for future in ended:
+                            future.result()
+                            moving.advance(sizes[future])
                 except (KeyboardInterrupt, SystemExit):
                     left.set()
                     raise
                 finally:
                     for future in own:
                         future.cancel()
-                    if not left.is_set():
+                    if not (left.is_set() or self._given_up):
                         wait(sizes)
         self._ahead.difference_update(one.digest for one in uploads)
 
@@ -120,6 +128,10 @@ class Uploader:
         """The run ends: what is under way is not tried again."""
         self._given_up = True
 
+    def _check_open(self, left: threading.Event | None = None) -> None:
+        if self._given_up or (left is not None and left.is_set()):
+            raise StoreError("an upload was given up: whoever wanted it has left")
+
     def _put(self, upload: Upload, left: threading.Event | None = None) -> None:
         digest, data = upload
         if digest in self._stored:
@@ -130,8 +142,7 @@ class Uploader:
         key = blob_key(digest)
 
         def attempt() -> bool:
-            if self._given_up or (left is not None and left.is_set()):
-                raise StoreError(f"{key} was given up: whoever wanted to store it has left")
+            self._check_open(left)
             return self._store.put_if_absent(key, content)
 
         self._insist(attempt, key)

@@ -281,14 +281,16 @@ class _Pass:
             if running := ", ".join(self._running):
                 self._note(f"kitaru: this process is to end: {running} will be left before the next step")
         until = self._clock.monotonic() + self._grace
-        for end in ended:
-            while (rest := until - self._clock.monotonic()) > 0 and not end.wait(min(rest, _LOOK_UP)):
-                pass
-        with self._lock:
-            for name, flow in self._running.items():
-                self._report.ran.append(Ran(name, flow, "interrupted"))
-                self._note(f"kitaru: {name} is interrupted in the midst of a step")
-        self._leaving.interrupt(ASKED_TO_END)
+        try:
+            for end in ended:
+                while (rest := until - self._clock.monotonic()) > 0 and not end.wait(min(rest, _LOOK_UP)):
+                    pass
+        finally:  # Ctrl-C once more ends the grace
+            with self._lock:
+                for name, flow in self._running.items():
+                    self._report.ran.append(Ran(name, flow, "interrupted"))
+                    self._note(f"kitaru: {name} is interrupted in the midst of a step")
+            self._leaving.interrupt(ASKED_TO_END)
 
     def _one(self, name: str, found: list[Hint], now: float) -> None:
         """Look at one execution; go on with it if it can. One that is damaged does not keep the others waiting."""

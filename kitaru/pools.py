@@ -11,7 +11,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, wait
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -125,7 +125,7 @@ class _Workers:
             self._free -= 1
             more = not closed and self._hand_on(body)
         if closed:
-            future.cancel()
+            _never(future)
         elif more:
             self._start()
 
@@ -133,7 +133,7 @@ class _Workers:
         """A body, with a place; then the next one has it."""
         rest = None
         if self._closed:
-            future.cancel()
+            _never(future)
         else:
             rest = work()
         if rest is not None and not self._is_handed_on(rest):
@@ -187,6 +187,35 @@ class _Workers:
             body()  # cancels
 
 
+def _never(future: Future[Any]) -> None:
+    """Cancel it, and tell whoever waits: `concurrent.futures.wait` takes none for done that was merely cancelled."""
+    if future.cancel():
+        future.set_running_or_notify_cancel()
+
+
+class _Side(Executor):
+    """Daemon threads for what goes on beside bodies: nobody waits for a store that does not answer to end a process."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._workers = _Workers(threads, name)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*args, **kwargs))
+                except BaseException as e:
+                    future.set_exception(e)
+
+        self._workers.submit(future, run)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - nobody waits
+        self._workers.close()
+
+
 class Pools:
     """The threads of one run of a flow."""
 
@@ -195,14 +224,14 @@ class Pools:
         self._leave = leave  # told of what leaves a body that is no failure of it, which nobody may ask its future for
         self._lock = threading.Lock()
         self._at: dict[int, _Workers] = {}
-        self._io: ThreadPoolExecutor | None = None
+        self._io: _Side | None = None
 
     @property
-    def io(self) -> ThreadPoolExecutor:
+    def io(self) -> Executor:
         """For uploads, side by side."""
         with self._lock:
             if self._io is None:
-                self._io = ThreadPoolExecutor(8, "kitaru-upload")
+                self._io = _Side(8, "kitaru-upload")
             return self._io
 
     def submit(self, frame: Frame, work: Callable[[], Any]) -> StepFuture:
@@ -241,7 +270,7 @@ class Pools:
         for workers in at:
             workers.close()
         if self._io is not None:
-            self._io.shutdown(wait=False, cancel_futures=True)
+            self._io.shutdown()
 
 
 def in_loop(

@@ -16,7 +16,7 @@ from typing import Any, Literal, Union
 
 from .errors import UsageError
 
-__all__ = ["Schema", "check", "checked_by", "plain", "sample", "schema_of"]
+__all__ = ["Schema", "check", "checked_by", "fits", "plain", "sample", "schema_of"]
 
 _JSON: Mapping[Any, Mapping[str, Any]] = {
     str: {"type": "string"},
@@ -106,6 +106,15 @@ def check(schema: Mapping[str, Any] | None, data: Any) -> None:
     found = sorted(Draft202012Validator(schema).iter_errors(data), key=lambda e: list(map(str, e.absolute_path)))
     if found:
         raise UsageError("; ".join(_said(e.absolute_path, e.message) for e in found[:5]))
+
+
+def fits(schema: Mapping[str, Any] | None, data: Any) -> bool:
+    """Whether an answer does."""
+    try:
+        check(schema, data)
+    except UsageError:
+        return False
+    return True
 
 
 def checked_by(checks: str, data: Any, script: str | None = None) -> None:
@@ -239,13 +248,36 @@ def _loaded(of: Any, data: Any) -> Any:
         raise UsageError(f"{data!r:.80} is none of {', '.join(repr(plain(m)) for m in of)}")
     if (simple := _simple(of)) is not None:
         check(simple, data)
-        return float(data) if of is float else data
+        return _as(of, data)
     try:
         return _adapter(of).validate_json(json.dumps(data))  # as JSON: a date is a text there, a tuple an array
     except ValueError as e:  # pydantic's own
         errors = getattr(e, "errors", None)
         found = errors(include_url=False)[:5] if callable(errors) else []
         raise UsageError("; ".join(_said(x["loc"], x["msg"]) for x in found) or str(e)) from e
+
+
+def _as(of: Any, data: Any) -> Any:
+    """Data that fits a simple type, as that has it: in JSON 1 and 1.0 are one number."""
+    if of in {int, float} and isinstance(data, (int, float)):
+        return of(data)
+    if _is_enum(of):
+        return next(member for member in of if plain(member) == data and _is_alike(member, data))
+    origin, arguments = typing.get_origin(of), typing.get_args(of)
+    if origin is Literal:
+        return next(choice for choice in arguments if plain(choice) == data and _is_alike(choice, data))
+    if origin in {Union, types.UnionType}:
+        takes = [part for part in arguments if fits(_simple(part), data)]
+        return _as(next((part for part in takes if part is type(data)), takes[0]), data)
+    if origin is list:
+        return [_as(arguments[0], part) for part in data]
+    if origin is dict:
+        return {key: _as(arguments[1], part) for key, part in data.items()}
+    return data
+
+
+def _is_alike(choice: Any, data: Any) -> bool:
+    return isinstance(plain(choice), bool) == isinstance(data, bool)  # True is no 1 there
 
 
 def _said(path: Iterable[Any], message: str) -> str:

@@ -12,7 +12,7 @@ from .errors import UsageError
 from .notices import name_of_wait, say
 from .previews import printable
 from .records import Opened
-from .schemas import check
+from .schemas import check, fits
 
 __all__ = ["ask", "shape", "terminal", "typed"]
 
@@ -57,6 +57,9 @@ def typed(text: str, schema: Mapping[str, Any] | None) -> Any:
     --------
     >>> typed("yes", {"type": "boolean"}), typed("later", {"enum": ["now", "later"]}), typed("[1]", None)
     (True, 'later', [1])
+    >>> either = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    >>> typed("as you like", either), typed("null", either)
+    ('as you like', None)
     """
     kind = schema.get("type") if schema is not None else None
     if schema is not None and kind == "string":
@@ -69,7 +72,12 @@ def typed(text: str, schema: Mapping[str, Any] | None) -> Any:
         return text
     if kind == "boolean" and text.lower() in _YES | _NO:
         return text.lower() in _YES
-    return _json(text)
+    try:
+        return _json(text)
+    except UsageError:
+        if schema is None or not fits(schema, text):
+            raise
+        return text  # a text is one of several things that are asked for
 
 
 _YES, _NO = {"yes", "y"}, {"no", "n"}

@@ -35,7 +35,7 @@ settings.load_profile("same")
 def _this_checkout():
     """Processes that a test starts run this checkout, wherever an installed kitaru may stand."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", ROOT)
+        patch.setenv("PYTHONPATH", ROOT, prepend=os.pathsep)
         yield
 
 

@@ -13,6 +13,7 @@ from .lenses import (
     Shape,
     arguments,
     base64_image,
+    beside_system,
     data,
     dig,
     is_image,
@@ -85,12 +86,7 @@ _SYSTEM = Shape((Place(("content",), (_TEXT,), bare=Text, kept=True),), role="sy
 
 
 def _seats(document: Any) -> Sequence[Seat]:
-    shapes = (_RESULTS, _TURN)
-    if isinstance(document, list):
-        return [Seat((), shapes)]
-    if isinstance(document, dict) and "role" not in document:
-        return [Seat(("system",), (_SYSTEM,), many=False, content=True), Seat(("messages",), shapes)]
-    return [Seat((), shapes, many=False)]
+    return beside_system(document, (_RESULTS, _TURN), _SYSTEM)
 
 
 def _knows(document: Any) -> bool:

@@ -14,6 +14,7 @@ from .lenses import (
     Shape,
     arguments,
     base64_image,
+    beside_system,
     dig,
     is_image,
     is_type,
@@ -101,13 +102,9 @@ _SYSTEM = Shape((Place(("content",), (_TEXT,), kept=True, blocks=True),), role="
 
 def _seats(document: Any) -> Sequence[Seat]:
     shapes = (_RESULTS, _TURN)
-    if isinstance(document, list):
-        return [Seat((), shapes)]
     if isinstance(document, dict) and "output" in document:
         return [Seat(("output", "message"), shapes, many=False)]
-    if isinstance(document, dict) and "role" not in document:
-        return [Seat(("system",), (_SYSTEM,), many=False, content=True), Seat(("messages",), shapes)]
-    return [Seat((), shapes, many=False)]
+    return beside_system(document, shapes, _SYSTEM)
 
 
 def _is_turn(wire: Any) -> bool:

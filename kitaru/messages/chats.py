@@ -96,7 +96,7 @@ def read(document: Any, format: str | None = None) -> Chat:  # noqa: A002 - as p
 
 
 def convert(messages: Iterable[Message], format: str) -> Any:  # noqa: A002
-    """Messages as the part of a request that holds them, in a wire format.
+    """Messages as the part of a request that holds them, in a wire format; as a list in that of Pydantic AI.
 
     Raises
     ------
@@ -110,9 +110,9 @@ def convert(messages: Iterable[Message], format: str) -> Any:  # noqa: A002
     {'messages': [{'role': 'user', 'content': 'Hi'}], 'system': 'Be brief.'}
     """
     known = _named(format)
-    if known.request is None:
-        raise UsageError(f"{format} messages are read and edited here, and made by its own library")
-    return known.write(copy.deepcopy(dict(known.request)), [*messages])
+    if known.compose is not None:
+        return known.compose([*messages])
+    return known.write(copy.deepcopy(dict(known.request or {})), [*messages])
 
 
 def assemble(format: str, chunks: Sequence[Any] | Iterable[Any]) -> Any:  # noqa: A002

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
@@ -36,12 +36,16 @@ _HEAD = 200
 
 
 class _Block(NamedTuple):
-    """A part of a message, or of one without parts its role; `part` is -1 then."""
+    """A part of a message, or of one without parts its role; `part` is -1 then.
+
+    To be edited, each part of what a tool gave is a block too, below the result's own; `inner` is its number.
+    """
 
     head: str
     body: str
     message: int
     part: int
+    inner: int = -1
 
 
 # ---------------------------------------------------------------- what is said
@@ -55,6 +59,18 @@ def _blocks(messages: Sequence[Message]) -> list[_Block]:
             out.append(_Block(_word(message.role), "", m, -1))
         out += [_Block(*_said(message, part), m, p) for p, part in enumerate(message.parts)]
     return out
+
+
+def _editable(messages: Sequence[Message]) -> Iterator[_Block]:
+    for block in _blocks(messages):
+        part = messages[block.message].parts[block.part] if block.part >= 0 else None
+        if isinstance(part, ToolResult) and isinstance(part.content, tuple):
+            yield block._replace(body="")
+            for n, each in enumerate(part.content):
+                head, body = (_PART, each.text) if isinstance(each, Text) else _said(Message(""), each)
+                yield block._replace(head=head if head == _PART else f"{_PART} {head}", body=body, inner=n)
+        else:
+            yield block
 
 
 def _said(message: Message, part: Part) -> tuple[str, str]:
@@ -108,7 +124,8 @@ def _word(role: str) -> str:
 
 _PLAIN = re.compile(r"[^\s\"\[\]]+")
 _ROLE = re.compile(r"[a-z][\w-]*")
-_OTHERS = ("image", "other", "role", "thinking")
+_PART = "part"
+_OTHERS = ("image", "other", _PART, "role", "thinking")
 
 # ---------------------------------------------------------------- to read
 
@@ -188,7 +205,7 @@ def _messages(messages: Chat | Iterable[Message]) -> Sequence[Message]:
 
 # ---------------------------------------------------------------- to edit
 
-_IS_HEAD = re.compile(r"\[(?:tool call|tool result|role|image|other|thinking|[a-z][\w-]*)(?: [^\n]*)?\]\s*")
+_IS_HEAD = re.compile(r"\[(?:tool call|tool result|[a-z][\w-]*)(?: [^\n]*)?\]\s*")
 _NAME = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
 
 
@@ -197,7 +214,7 @@ def to_text(chat: Chat) -> str:
 
     A line of a text that looks like the head of a block, or begins with a backslash, has a backslash in front.
     """
-    return "\n".join(f"[{b.head}]\n{_quoted(b.body)}" for b in _blocks(chat.messages))
+    return "\n".join(f"[{b.head}]\n{_quoted(b.body)}" for b in _editable(chat.messages))
 
 
 def _quoted(body: str) -> str:
@@ -246,14 +263,16 @@ class _Editing:
     """Puts the blocks that were written in the place of those that a chat has."""
 
     def __init__(self, messages: Sequence[Message], written: list[tuple[str, str]]) -> None:
-        self._old, self._blocks, self._written = messages, _blocks(messages), written
+        self._old, self._blocks, self._written = messages, [*_editable(messages)], written
         self._new: list[tuple[int, Message]] = []  # each with the number of the message that it is, or -1
 
     def run(self) -> tuple[Message, ...]:
         pairs = self._pairs()
         for n, (head, body) in enumerate(self._written):
             block = self._blocks[pairs[n]] if n in pairs else None
-            if block is None:
+            if _is_inner(head):
+                self._into_result(block, head, body)
+            elif block is None:
                 following = next(
                     (self._blocks[pairs[k]].message for k in range(n, len(self._written)) if k in pairs), -1
                 )
@@ -288,11 +307,34 @@ class _Editing:
             message = replace(message, role=_role(head))
         if block.part >= 0:
             part = old.parts[block.part]
-            changed = head != block.head or _plainly(body) != _plainly(block.body)
-            parts: tuple[Part, ...] = (_updated(part, block, head, body) if changed else part,)
+            if isinstance(part, ToolResult) and isinstance(part.content, tuple):  # which is in the blocks that follow
+                said = _plainly(body).strip("\n")
+                part = replace(_resulted(part, head), content=(Text(said),) if said else ())
+            elif head != block.head or _plainly(body) != _plainly(block.body):
+                part = _updated(part, block, head, body)
+            parts: tuple[Part, ...] = (part,)
         else:
             parts = (Text(body),) if body else ()
         self._new[-1] = (block.message, replace(message, parts=(*message.parts, *parts)))
+
+    def _into_result(self, block: _Block | None, head: str, body: str) -> None:
+        """A part of what a tool gave, below the head of that."""
+        number, message = self._new[-1] if self._new else (-1, Message(""))
+        result = message.parts[-1] if message.parts else None
+        if not isinstance(result, ToolResult) or not isinstance(result.content, str | tuple):
+            raise UsageError(f"[{head}] is a part of what a tool gave, and stands below its [tool result …]")
+        if block is None:
+            part = _part(head.removeprefix(_PART).strip() or "tool", body)
+        else:
+            whole = self._old[block.message].parts[block.part]
+            part = whole.content[block.inner]  # type: ignore[attr-defined]
+            if head != block.head or _plainly(body) != _plainly(block.body):
+                part = _updated(part, block, head, body)
+        before = result.content
+        if isinstance(before, str):
+            before = (Text(before),) if before else ()
+        parts = (*message.parts[:-1], replace(result, content=(*before, part)))
+        self._new[-1] = (number, replace(message, parts=parts))
 
     def _add(self, head: str, body: str, following: int) -> None:
         number, last = self._new[-1] if self._new else (-2, Message(""))
@@ -308,8 +350,12 @@ class _Editing:
             self._new.append((-1, Message(role or "user", (part,))))
 
 
+def _is_inner(head: str) -> bool:
+    return head == _PART or head.startswith(f"{_PART} ")
+
+
 def _kind(head: str) -> str:
-    return "role" if _is_role(head) else " ".join(head.split()[: 2 if head.startswith("tool ") else 1])
+    return "role" if _is_role(head) else " ".join(head.split()[: 2 if head.startswith(("tool ", "part ")) else 1])
 
 
 def _is_role(head: str) -> bool:
@@ -383,8 +429,6 @@ def _resulted(part: ToolResult, head: str) -> ToolResult:
 
 
 def _content(part: ToolResult, head: str, body: str) -> Any:
-    if isinstance(part.content, tuple):
-        raise UsageError(f"[{head}] has {len(part.content)} parts, and is edited as JSON: without --messages")
     return _plainly(body) if isinstance(part.content, str | None) else _read(body, part.content, head)
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Shape",
     "arguments",
     "base64_image",
+    "beside_system",
     "data",
     "data_url",
     "dig",
@@ -39,6 +40,7 @@ __all__ = [
     "same",
     "text",
     "tokens",
+    "write_block",
 ]
 
 Path = tuple[str | int, ...]
@@ -614,6 +616,13 @@ class Seat:
         raise UsageError(f"this format has no form for {type(part).__name__} in a turn of {role!r}")
 
 
+def beside_system(document: Any, shapes: tuple[Shape, ...], system: Shape) -> list[Seat]:
+    """The seats of a request whose system prompt stands beside its turns; of a list of turns; and of one turn."""
+    if isinstance(document, dict) and "role" not in document:
+        return [Seat(("system",), (system,), many=False, content=True), Seat(("messages",), shapes)]
+    return [Seat((), shapes, many=isinstance(document, list))]
+
+
 def _wires(messages: Sequence[Message]) -> list[Any]:
     return [(m.origin and m.origin.wire, [p.origin and p.origin.wire for p in m.parts]) for m in messages]
 
@@ -651,6 +660,8 @@ class Format:
         The response that chunks of a stream make.
     request : Mapping or None
         An empty request.
+    compose : callable or None
+        The messages of a new one, where a request is not made by filling an empty one.
     """
 
     name: str
@@ -659,6 +670,7 @@ class Format:
     usage: Callable[[Any], Usage | None]
     assemble: Callable[[Iterable[Any]], Any]
     request: Mapping[str, Any] | None
+    compose: Callable[[Sequence[Message]], Any] | None = None
 
     def read(self, document: Any) -> tuple[Message, ...]:
         """The messages of a document, in their order."""

@@ -6,9 +6,12 @@ Each part of a request is a turn of its own: a system prompt, a user's, a tool's
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from ..errors import UsageError
 from .lenses import (
     At,
     Format,
@@ -24,8 +27,9 @@ from .lenses import (
     put,
     text,
     tokens,
+    write_block,
 )  # fmt: skip
-from .parts import Image, Text, Thinking, ToolCall, ToolResult, Usage
+from .parts import Image, Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from .streams import chunks_of
 
 __all__ = ["FORMAT"]
@@ -56,7 +60,7 @@ _BYTES = Kind(
     {"kind": "binary"},
     lambda part: isinstance(part.source, bytes),
 )
-_SAID = Kind(Text, (text("content", to="text"),), is_type("text", key="kind"), {"kind": "text"})
+_SAID = Kind(Text, (text("content", to="text"),), is_type("text-content", key="kind"), {"kind": "text-content"})
 _TEXT = Kind(Text, (text("content", to="text"),), _part("text"), {"part_kind": "text"})
 _THINKING = Kind(
     Thinking,
@@ -76,10 +80,21 @@ _CALL = Kind(
 )
 
 
+def _content() -> At:
+    """What a tool gave is data; parts, which other formats have, are written as texts and images."""
+
+    def write(part: Any, _: Any) -> Any:
+        if not isinstance(part.content, tuple):
+            return part.content
+        return [inner.text if isinstance(inner, Text) else write_block(inner, (_URL, _BYTES)) for inner in part.content]
+
+    return At(("content",), ("content",), lambda value: {"content": value}, write)
+
+
 def _returned(*names: str) -> Kind:
     ats = (
         text("tool_name", to="name", required=False),
-        data("content", to="content"),
+        _content(),
         text("tool_call_id", to="id", required=False),
         _failed(),
     )
@@ -110,6 +125,7 @@ _ANSWER = Shape(
     is_type("response", key="kind"),
     role="assistant",
     role_at="kind",
+    new={"parts": [], "kind": "response"},
 )
 _INSTRUCTIONS = Shape((Place(("content",), bare=Text),), role="system")
 
@@ -125,6 +141,60 @@ def _of_message(wire: Any, path: tuple[int, ...]) -> list[Seat]:
         system = Seat((*path, "instructions"), (_INSTRUCTIONS,), many=False, content=True)
         return [system, Seat((*path, "parts"), _REQUEST)]
     return [Seat(path, (_ANSWER,), many=False)]
+
+
+def _compose(messages: Sequence[Message]) -> Any:
+    """New messages: what is said between two answers is one request."""
+    names: dict[str, str] = {}
+    out: list[Any] = []
+    for answers, turns in itertools.groupby(
+        _numbered(map(_here, messages)), lambda message: message.role == "assistant"
+    ):
+        if answers:
+            for turn in turns:
+                names |= {part.id: part.name for part in turn.parts if isinstance(part, ToolCall)}
+                out.append(Seat((), (_ANSWER,), many=False).write({}, [turn], 0))
+        else:
+            said = [one for turn in turns for one in _said(turn, names)]
+            out.append(Seat(("parts",), _REQUEST).write({"parts": [], "kind": "request"}, said, 0))
+    return out
+
+
+def _here(turn: Message) -> Message:
+    """A turn of another format as a new one of this."""
+    if turn.origin is not None and turn.origin.form in (*_REQUEST, _ANSWER):
+        return turn
+    role = "system" if turn.role == "developer" else turn.role
+    return Message(role, tuple(replace(part, origin=None) for part in turn.parts))
+
+
+def _numbered(turns: Iterable[Message]) -> Iterator[Message]:
+    """Calls and results that belong together by their order alone, as Gemini has them, with ids."""
+    count = itertools.count(1)
+    waiting: dict[str, list[str]] = {}
+    for turn in turns:
+        parts: list[Part] = []
+        for part in turn.parts:
+            if isinstance(part, ToolCall) and not part.id:
+                part = replace(part, id=f"call_{next(count)}")
+                waiting.setdefault(part.name, []).append(part.id)
+            elif isinstance(part, ToolResult) and not part.id and waiting.get(part.name):
+                part = replace(part, id=waiting[part.name].pop(0))
+            parts.append(part)
+        yield replace(turn, parts=tuple(parts))
+
+
+def _said(turn: Message, names: dict[str, str]) -> Iterator[Message]:
+    """A turn with one system prompt, and with results that name their tools: as they are here."""
+    parts = []
+    for part in turn.parts:
+        if isinstance(part, ToolResult) and not part.name:
+            if part.id not in names:
+                raise UsageError(f"the tool result {part.id or part.content!r:.60} names no tool, and answers no call")
+            part = replace(part, name=names[part.id])
+        parts.append((part,))
+    for each in parts if turn.role == "system" else [tuple(part for (part,) in parts)]:
+        yield replace(turn, parts=each)
 
 
 def _is_message(wire: Any) -> bool:
@@ -178,4 +248,4 @@ def _assemble(stream: Iterable[Any]) -> Any:
     return {"parts": [parts[n] for n in sorted(parts)], "kind": "response"} if parts else {}
 
 
-FORMAT = Format("pydantic-ai", _seats, _knows, _usage, _assemble, None)
+FORMAT = Format("pydantic-ai", _seats, _knows, _usage, _assemble, None, _compose)

@@ -37,7 +37,8 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow, flows
 from kitaru.adapters.pydantic_ai import durable
-from kitaru.adapters.pydantic_ai.requests import dump_messages, load_messages
+from kitaru.adapters.pydantic_ai.dumping import dump_messages
+from kitaru.adapters.pydantic_ai.requests import load_messages
 from kitaru.errors import ExecutionSuspended, UsageError
 from kitaru.testing.adapters import EVENTS, RESULT, TURNS, AdapterContract, World
 from kitaru.testing.faults import SimulatedCrash
@@ -321,6 +322,17 @@ def test_dependencies_are_handed_on_and_never_recorded(store):
     assert fork.get()["output"] == "edited"
     with pytest.raises(UsageError, match="deps, which is not recorded"):
         agent().flow.replay("x", overrides={"checkpoint.use": "edited"})
+
+
+def test_a_tool_that_gives_nothing_is_in_the_messages_that_are_edited(store):
+    agent = durable(Agent(says(calls(("note", {"word": None})), last_results), name="clerk"))
+    agent.wrapped.tool_plain(name="note")(lambda word=None: word)
+    assert agent.options(exec_id="x").run_sync("Go").output == "None"
+    messages = value("x", "request#2.in.messages")
+    assert messages[1]["parts"][0]["args"] == {"word": None}
+    assert messages[2]["parts"][0]["content"] is None
+    messages[2]["parts"].append({"part_kind": "user-prompt", "content": "And?"})
+    assert agent.replay("x", overrides={"checkpoint.request#2.in.messages": messages}).get()["output"] == "None"
 
 
 def test_headers_reach_the_model_and_not_the_record(store):

@@ -491,6 +491,19 @@ def test_a_worker_whose_steps_do_not_end_within_the_grace_interrupts_them(here, 
     assert release.reason == "its process was asked to end"
 
 
+@pytest.mark.usefixtures("interruptible", "held")
+def test_ctrl_c_once_more_ends_the_grace(here):
+    with begin(here, "--parallel", "2", KITARU_GRACE="100000") as worker:
+        assert sorted([worker.stdout.readline(), worker.stdout.readline()]) == ["held h-1\n", "held h-2\n"]
+        worker.send_signal(signal.SIGINT)
+        assert any("this process is to end" in line for line in worker.stderr)
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(PATIENCE) == 130
+    assert statuses() == [ExecutionStatus.INTERRUPTED] * 2
+    release = KitaruClient().executions.get("h-2").data.state.release
+    assert release.reason == "its process was asked to end"
+
+
 def test_a_grace_that_is_no_number_is_refused(kitaru, monkeypatch, here):
     (here / ".kitaru").mkdir()
     monkeypatch.setenv("KITARU_GRACE", "soon")

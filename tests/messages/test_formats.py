@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from dataclasses import replace
 
@@ -218,7 +219,7 @@ NEUTRAL = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "pydantic-ai"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_messages_are_written_in_any_format(name):
     wire = convert(NEUTRAL, name)
     said = [(m.role, part) for m in read(wire, name).messages for part in m.parts]
@@ -243,8 +244,32 @@ def test_what_a_format_cannot_say_is_an_error():
         edited(chat, 2, 1, Thinking("Hm.", "Emwx", origin=chat.messages[2].parts[1].origin)).wire()
     with pytest.raises(UsageError, match="no format 'nope'"):
         read({}, "nope")
-    with pytest.raises(UsageError, match="made by its own library"):
-        convert(NEUTRAL, "pydantic-ai")
+    with pytest.raises(UsageError, match="names no tool, and answers no call"):
+        convert([Message("tool", (ToolResult("c1", "BSD"),))], "pydantic-ai")
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "wire"), [e for e in EVERY if e[1] in {"tools", "plain"} and e[0] != "pydantic-ai"]
+)
+def test_any_chat_becomes_messages_of_pydantic_ai(name, about, wire):
+    from pydantic_ai.messages import ModelMessagesTypeAdapter
+
+    messages = read(wire).messages
+    called = {part.id for m in messages for part in m.parts if isinstance(part, ToolCall)}
+
+    def has_a_form(part):
+        return not isinstance(part, Unknown) and not (isinstance(part, ToolResult) and part.id not in called)
+
+    said = [replace(m, parts=tuple(filter(has_a_form, m.parts))) for m in messages]
+    made = ModelMessagesTypeAdapter.validate_python(convert(said, "pydantic-ai"))
+    texts = [part.text for m in said for part in m.parts if isinstance(part, Text) and part.text]
+    again = read(ModelMessagesTypeAdapter.dump_python(made, mode="json"))
+    assert [part.text for m in again.messages for part in m.parts if isinstance(part, Text) and part.text] == texts
+    numbers = itertools.count(1)  # where a format has no ids
+    calls = [(p.id or f"call_{next(numbers)}", p.name) for m in said for p in m.parts if isinstance(p, ToolCall)]
+    assert [(p.id, p.name) for m in again.messages for p in m.parts if isinstance(p, ToolCall)] == calls
+    results = [p.id for m in again.messages for p in m.parts if isinstance(p, ToolResult)]
+    assert results == [call for call, _ in calls[: len(results)]]
 
 
 # ---------------------------------------------------------------- any document

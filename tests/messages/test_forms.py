@@ -139,12 +139,37 @@ def test_what_cannot_be_understood_says_so(edit, why):
 def test_what_has_no_text_is_kept_or_taken_out():
     with pytest.raises(UsageError, match=r"\[image image/png 10 bytes\] cannot be edited as text"):
         after(OPENAI_CHAT["tools"], ("image/png 10 bytes", "image/gif 10 bytes"))
-    with pytest.raises(UsageError, match="has 2 parts, and is edited as JSON"):
-        after(ANTHROPIC["tools"], ("No such package", "None"))
     content = after(OPENAI_CHAT["tools"], ("[image image/png 10 bytes]\n\n", ""))["messages"][2]["content"]
     assert content == [OPENAI_CHAT["tools"]["messages"][2]["content"][n] for n in (0, 2, 3)]
     audio = after(OPENAI_CHAT["tools"], ('"wav"', '"mp3"'))["messages"][2]["content"][3]
     assert audio == {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}
+
+
+def test_what_a_tool_gave_in_parts_is_edited_part_by_part():
+    (turn,) = [n for n, m in enumerate(ANTHROPIC["tools"]["messages"]) if "tu_2" in str(m) and m["role"] == "user"]
+    (text, image) = ANTHROPIC["tools"]["messages"][turn]["content"][1]["content"]
+
+    def parts(*edits):
+        changed = after(ANTHROPIC["tools"], *edits)
+        result = changed["messages"][turn]["content"][1]
+        kept = [block for n, block in enumerate(changed["messages"][turn]["content"]) if n != 1]
+        assert kept == [b for n, b in enumerate(ANTHROPIC["tools"]["messages"][turn]["content"]) if n != 1]
+        assert {key: value for key, value in result.items() if key != "content"} == {
+            "type": "tool_result", "tool_use_id": "tu_2", "is_error": True,
+        }  # fmt: skip
+        return result["content"]
+
+    assert parts(("No such package", "None")) == [{**text, "text": "None"}, image]
+    assert parts(("[part]\nNo such package\n", "")) == [image]
+    assert parts(("[part image image/png 10 bytes]\n", "[part]\nSorry.\n")) == [
+        text,
+        {"type": "text", "text": "Sorry."},
+    ]
+    assert parts(("[part]\n", "Before.\n[part]\n")) == [{"type": "text", "text": "Before."}, text, image]
+    with pytest.raises(UsageError, match=r"\[part image image/png 10 bytes\] cannot be edited as text"):
+        parts(("part image image/png", "part image image/gif"))
+    with pytest.raises(UsageError, match="stands below its"):
+        after(CHAT, ("[system]", "[part]\nHm.\n[system]"))
 
 
 # ---------------------------------------------------------------- the transcript

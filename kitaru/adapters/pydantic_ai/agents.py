@@ -37,7 +37,8 @@ from ...handles import Handle
 from ...steps import Signature
 from ...waits import Wait, wait_for
 from .. import loops
-from .requests import VERSION, DurableModel, dump_messages, load_messages, pin
+from .dumping import dump_messages, lean_message
+from .requests import VERSION, DurableModel, load_messages, pin
 
 __all__ = ["Course", "Durability", "DurableAgent", "durable"]
 
@@ -74,6 +75,7 @@ class Course(calling.Course):
     def __init__(self, first: Place | None = None) -> None:
         super().__init__()
         self._reserved: dict[str, Place | None] = {}
+        self._versions: dict[Any, str] = {}
         self._first = first
 
     def next(self) -> Place | None:
@@ -94,6 +96,15 @@ class Course(calling.Course):
         for call in calls:
             if call.tool_call_id not in self._reserved:
                 self._reserved[call.tool_call_id] = self.reserve(step_name(call.tool_name))
+
+    def version_of(self, tool: ToolsetTool[Any]) -> str:
+        """Stands for the tool's code, where it is a function of this process. It is looked at once in a run."""
+        function = _function_of(tool)
+        if function is None:
+            return VERSION
+        if function not in self._versions:
+            self._versions[function] = fingerprint(function).digest.hex()
+        return self._versions[function]
 
     def of(self, tool_call_id: str | None) -> Place | None:
         """The place of a tool call; where it is made once more, such as after its approval, it gets another one."""
@@ -125,7 +136,7 @@ class _DurableToolset(WrapperToolset[Any]):
             call,
             tool_args,
             type="tool_call",
-            version=_version_of(tool),
+            version=self.course.version_of(tool),
             place=self.course.of(ctx.tool_call_id),
         )
 
@@ -145,12 +156,11 @@ def _schema_of(tool: Any) -> Any:
     return getattr(getattr(tool, "call_func", None), "__self__", None)
 
 
-def _version_of(tool: Any) -> str:
-    """Stands for the tool's code, where it is a function of this process."""
+def _function_of(tool: Any) -> Any:
+    """The function that the tool is; None where it is none of this process."""
     while (inner := getattr(tool, "source_tool", None)) is not None:
         tool = inner
-    function = getattr(_schema_of(tool), "function", None)
-    return fingerprint(function).digest.hex() if function is not None else VERSION
+    return getattr(_schema_of(tool), "function", None)
 
 
 def _in_order(tool: Any) -> Any:
@@ -374,7 +384,8 @@ class DurableAgent(WrapperAgent[Any, Any]):
         result = await super().run(prompt, **options)
         if call is not None:
             call.result = result
-        return {**_results.dump_python(result, warnings=False), "output": result.output}
+        data = _results.dump_python(result, exclude={"output"}, warnings=False)
+        return {"output": result.output, **data, "messages": [lean_message(each) for each in data["messages"]]}
 
     def _begin(self, call: _Call) -> Handle:
         return self.flow.run(call.prompt, call.history, tuple(sorted(call.options)))

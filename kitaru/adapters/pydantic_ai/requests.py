@@ -1,7 +1,8 @@
 """A model request as a step: what it is matched by, what is recorded of it, and the way back.
 
 Messages are recorded in the form in which Pydantic AI itself stores them, without what no model is sent and differs
-from run to run: when a request was made, and the ids of runs and conversations. Credentials are left out too.
+from run to run (see `dumping`): when a request was made, and the ids of runs and conversations. Credentials are left
+out too.
 """
 
 from __future__ import annotations
@@ -27,17 +28,21 @@ from pydantic_ai.tools import RunContext, ToolDefinition
 from ... import calling
 from ...api import log
 from ...errors import UsageError
+from .dumping import dump_messages, lean_message
 from .pieces import Pieces, Replayed, watch
 
-__all__ = ["VERSION", "DurableModel", "Request", "dump_messages", "load_messages", "load_response", "pin"]
+__all__ = [
+    "VERSION",
+    "DurableModel",
+    "Request",
+    "load_messages",
+    "load_response",
+    "pin",
+]
 
 VERSION = "pydantic-ai 1"
 """Stands for this adapter's code: another one where it makes something else of the same call."""
 
-_SENT = frozenset(
-    {"kind", "parts", "instructions", "model_name", "provider_name", "provider_details", "provider_response_id"}
-)
-_EXPENSIVE = {"__all__": {"usage"}}
 _SECRET = frozenset({"authorization_token", "headers", "extra_headers"})
 
 _parameters = TypeAdapter(ModelRequestParameters)
@@ -54,22 +59,6 @@ def _lean(data: Any, without: frozenset[str]) -> Any:
     return data
 
 
-def dump_messages(messages: Sequence[ModelMessage]) -> list[dict[str, Any]]:
-    """Messages as data that is the same for the same conversation, whenever it was held: what a model is sent of it."""
-    dumped: list[dict[str, Any]] = ModelMessagesTypeAdapter.dump_python(
-        list(messages), exclude=_EXPENSIVE, warnings=False
-    )
-    return [
-        {k: _parts(v) if k == "parts" else v for k, v in message.items() if k in _SENT and v not in (None, {})}
-        for message in dumped
-    ]
-
-
-def _parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Content and arguments are the user's own: nothing is left out of those."""
-    return [{k: v for k, v in part.items() if v is not None and k != "timestamp"} for part in parts]
-
-
 def load_messages(data: Any) -> list[ModelMessage]:
     """The messages that `dump_messages` gave, or that somebody edited."""
     return ModelMessagesTypeAdapter.validate_python(data)
@@ -78,7 +67,8 @@ def load_messages(data: Any) -> list[ModelMessage]:
 def dump_response(response: ModelResponse) -> dict[str, Any]:
     """A response as it is recorded: with its time, which the same request gets again."""
     (data,) = ModelMessagesTypeAdapter.dump_python([response], warnings=False)
-    return {k: v for k, v in data.items() if v not in (None, {}) and k not in {"run_id", "conversation_id"}}
+    data["usage"] = {k: v for k, v in data["usage"].items() if v}
+    return {k: v for k, v in lean_message(data).items() if k not in {"run_id", "conversation_id"}}
 
 
 def load_pieces(recorded: Any) -> Pieces | None:
