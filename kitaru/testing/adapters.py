@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import signal
 import threading
 from collections import Counter
@@ -44,8 +43,7 @@ class Turn:
 class World:
     """What is outside of an execution: it counts what reaches it, and goes wrong when a test says so.
 
-    The driver of an adapter calls `asked` where its model is asked, and `called` where a tool's body runs. Over HTTP a
-    ``ModelServer(world.says)`` is the model.
+    The driver of an adapter calls `asked` where its model is asked, and `called` where a tool's body runs.
 
     Attributes
     ----------
@@ -67,27 +65,6 @@ class World:
         self._meet(f"request {turn + 1}")
         answer = self.turns[turn]
         return Turn(answer.calls, answer.text.replace("{}", ",".join(results)))
-
-    def says(self, messages: Sequence[Mapping[str, Any]]) -> str | dict[str, Any]:
-        """As `asked`, for a `kitaru.testing.model_server.ModelServer`: in OpenAI's chat format."""
-        turn, results, was_model = 0, list[str](), False
-        for message in messages:
-            is_model = message["role"] == "assistant"
-            if is_model and not was_model:  # a wire format may cut one turn into several messages
-                turn, results = turn + 1, []
-            if message["role"] == "tool":
-                results.append(message["content"])
-            was_model = is_model
-        answer = self.asked(turn, results)
-        if not answer.calls:
-            return answer.text
-        functions = [{"name": name, "arguments": json.dumps({"word": word})} for name, word in answer.calls]
-        return {
-            "tool_calls": [
-                {"id": f"call-{turn}-{n}", "type": "function", "function": function}
-                for n, function in enumerate(functions)
-            ]
-        }
 
     def called(self, tool: str, word: str) -> str:
         """A tool's body runs: what it gives."""
@@ -144,7 +121,7 @@ class AdapterContract:
 
         class TestMyHttpAdapter(AdapterContract):
             async def talk(self, world, prompt, *, stream=False):
-                with ModelServer(world.says) as server:
+                with ModelServer(by_turns(world.asked)) as server:
                     return await my_adapter.run(prompt, base_url=server.url, tools=[...])
     """
 

@@ -16,16 +16,15 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from ..messages import Part, ToolResult, convert, read
+from ..messages import Message, Text, ToolCall, ToolResult, read
+from .adapters import Turn
 
-__all__ = ["ModelServer", "Request"]
-
-Says = Callable[[list[dict[str, Any]]], str | dict[str, Any]]
+__all__ = ["ModelServer", "Request", "by_turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,9 @@ class ModelServer:
     Parameters
     ----------
     says
-        What answers: given the messages of a request, it gives the assistant's, as a text or with its tool calls. Both
-        are in OpenAI's chat format, whichever the wire has. An `Exception` of it is a refusal (400) with its message.
-        Without it the model says how many messages it was given, and the last one's text.
+        Given a request's messages, as `kitaru.messages` has them, it gives the assistant's, or its text alone. An
+        `Exception` of it is a refusal (400) with its message. When left out, the model says how many messages it was
+        given, and the last one's text.
 
     Attributes
     ----------
@@ -70,12 +69,12 @@ class ModelServer:
     True
     """
 
-    def __init__(self, says: Says | None = None) -> None:
-        self.says = says
+    def __init__(self, says: Callable[[Sequence[Message]], Message | str] | None = None) -> None:
         self.requests: list[Request] = []
         self.faults: deque[str] = deque()
         self.on_request: Callable[[int], None] = lambda n: None
         self.on_event: Callable[[int], None] = lambda n: None
+        self._answer = says
         handler = type("Handler", (_Handler,), {"model_server": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self._lock = threading.Lock()
@@ -102,6 +101,25 @@ class ModelServer:
             fault = self.faults.popleft() if self.faults else ""
         self.on_request(n)
         return fault
+
+    def _says(self, asked: Any) -> Message:
+        """What the model answers to this request."""
+        said = _echo(asked) if self._answer is None else self._answer(read(asked).messages)
+        return said if isinstance(said, Message) else Message("assistant", (Text(said),))
+
+
+def by_turns(asked: Callable[[int, Sequence[str]], Turn]) -> Callable[[Sequence[Message]], Message]:
+    """What a server says where `asked` is given the number of its turn, from 0, and what the tools gave since the last.
+
+    Such as `kitaru.testing.adapters.World.asked`.
+    """
+
+    def says(messages: Sequence[Message]) -> Message:
+        turn = asked(*_turn(messages))
+        calls = [ToolCall(f"call-{name}-{word}-{n}", name, {"word": word}) for n, (name, word) in enumerate(turn.calls)]
+        return Message("assistant", (*([Text(turn.text)] if turn.text else []), *calls))
+
+    return says
 
 
 class _Server(ThreadingHTTPServer):
@@ -205,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"path": path, "asked": asked})
             return
         try:
-            said = _echo(asked) if self.model_server.says is None else _scripted(self.model_server.says, path, asked)
+            said = self.model_server._says(asked)
         except Exception as e:
             self._json(400, {"error": {"type": "refused", "message": str(e)}, "message": str(e)})
             return
@@ -244,61 +262,36 @@ _CONVERSATION = ("messages", "input", "contents")
 """Where a request has it, by format."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What the model answers.
-
-    Attributes
-    ----------
-    calls : list of (str, str, str)
-        Of tools: an id, the tool's name, and the arguments as JSON.
-    read, written : int
-        Tokens.
-    """
-
-    text: str
-    calls: list[tuple[str, str, str]]
-    read: int = 10
-    written: int = 4
-
-    def usage(self, read: str, written: str, total: str = "") -> dict[str, int]:
-        """The tokens, by these names."""
-        return {read: self.read, written: self.written, **({total: self.read + self.written} if total else {})}
+def _turn(messages: Sequence[Message]) -> tuple[int, list[str]]:
+    """Which turn of the model is asked for, and what the tools gave since the one before."""
+    turn, results, was_model = 0, list[str](), False
+    for message in messages:
+        is_model = message.role == "assistant"
+        if is_model and not was_model:  # a format may cut one turn into several messages
+            turn, results = turn + 1, []
+        results += [_plain(part.content) for part in message.parts if isinstance(part, ToolResult)]
+        was_model = is_model
+    return turn, results
 
 
-def _echo(asked: dict[str, Any]) -> _Said:
+def _plain(content: Any) -> str:
+    """What a tool gave, where a format wraps it."""
+    if isinstance(content, dict):
+        return str(next(iter(content.values())))
+    if isinstance(content, tuple):
+        return "".join(part.text for part in content if isinstance(part, Text))
+    return str(content)
+
+
+def _echo(asked: dict[str, Any]) -> str:
+    """The model says how many messages it was given, and the last one's text."""
     messages = next(asked[key] for key in _CONVERSATION if key in asked)
     if isinstance(messages, str):
-        return _Said(f"1: {messages}", [])
+        return f"1: {messages}"
     last = messages[-1]
     content = last.get("content", last.get("parts", ""))
     text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-    return _Said(f"{len(messages)}: {text}", [])
-
-
-def _scripted(says: Says, path: str, asked: dict[str, Any]) -> _Said:
-    messages = asked["messages"] if path.endswith("/chat/completions") else _as_chat(asked)
-    said = says(messages)
-    message: dict[str, Any] = said if isinstance(said, dict) else {"content": said}
-    calls = [
-        (call["id"], call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls", ())
-    ]
-    tokens = (len(json.dumps(text)) // 4 for text in (messages, said))  # about that many
-    return _Said(message.get("content") or "", calls, *tokens)
-
-
-def _as_chat(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    messages = [replace(one, parts=tuple(map(_plain, one.parts))) for one in read(asked).messages]
-    out: list[dict[str, Any]] = convert(messages, "openai-chat")["messages"]
-    return out
-
-
-def _plain(part: Part) -> Part:
-    """Gemini has no text for what a tool gave, and its SDK wraps one."""
-    if isinstance(part, ToolResult) and isinstance(part.content, dict):
-        values = [*part.content.values()]
-        return replace(part, content=values[0] if len(values) == 1 else json.dumps(part.content))
-    return part
+    return f"{len(messages)}: {text}"
 
 
 # ---------------------------------------------------------------- what is answered, in each format
@@ -310,12 +303,17 @@ def _pieces(text: str) -> list[str]:
     return re.findall(r"\S+\s*", text)
 
 
-def _chat(asked: dict[str, Any], said: _Said) -> dict[str, Any] | _Events:
-    usage = said.usage("prompt_tokens", "completion_tokens", "total_tokens")
+def _calls(said: Message) -> list[tuple[str, str, Any]]:
+    """Each call of a tool: its id, the tool's name, and its arguments."""
+    return [(part.id, part.name, part.arguments) for part in said.parts if isinstance(part, ToolCall)]
+
+
+def _chat(asked: dict[str, Any], said: Message) -> dict[str, Any] | _Events:
+    usage = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
     common = {"id": "chat-1", "created": 1, "model": asked.get("model")}
     calls = [
-        {"id": key, "type": "function", "function": {"name": name, "arguments": arguments}}
-        for key, name, arguments in said.calls
+        {"id": key, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for key, name, arguments in _calls(said)
     ]
     ended = "tool_calls" if calls else "stop"
     if not asked.get("stream"):
@@ -333,7 +331,7 @@ def _chat(asked: dict[str, Any], said: _Said) -> dict[str, Any] | _Events:
     return [*out, (None, "[DONE]")]
 
 
-def _responses(asked: dict[str, Any], said: _Said) -> dict[str, Any] | _Events:
+def _responses(asked: dict[str, Any], said: Message) -> dict[str, Any] | _Events:
     items: list[dict[str, Any]] = []
     if said.text:
         content = {"type": "output_text", "text": said.text, "annotations": []}
@@ -342,11 +340,11 @@ def _responses(asked: dict[str, Any], said: _Said) -> dict[str, Any] | _Events:
         )
     items += [
         {"id": f"fc-{key}", "type": "function_call", "call_id": key, "name": name, "status": "completed",
-         "arguments": arguments}
-        for key, name, arguments in said.calls
+         "arguments": json.dumps(arguments)}
+        for key, name, arguments in _calls(said)
     ]  # fmt: skip
     usage = {
-        **said.usage("input_tokens", "output_tokens", "total_tokens"),
+        "input_tokens": 10, "output_tokens": 4, "total_tokens": 14,
         "input_tokens_details": {"cached_tokens": 2}, "output_tokens_details": {"reasoning_tokens": 0},
     }  # fmt: skip
     answer = {
@@ -366,19 +364,17 @@ def _responses(asked: dict[str, Any], said: _Said) -> dict[str, Any] | _Events:
     return [(e["type"], {**e, "sequence_number": n}) for n, e in enumerate(events)]
 
 
-def _messages(asked: dict[str, Any], said: _Said) -> dict[str, Any] | _Events:
+def _messages(asked: dict[str, Any], said: Message) -> dict[str, Any] | _Events:
     blocks: list[dict[str, Any]] = [{"type": "text", "text": said.text}] if said.text else []
-    blocks += [
-        {"type": "tool_use", "id": key, "name": name, "input": json.loads(given)} for key, name, given in said.calls
-    ]
-    ended = "tool_use" if said.calls else "end_turn"
+    blocks += [{"type": "tool_use", "id": key, "name": name, "input": given} for key, name, given in _calls(said)]
+    ended = "tool_use" if _calls(said) else "end_turn"
     message = {
         "id": "msg-1", "type": "message", "role": "assistant", "model": asked.get("model"), "stop_sequence": None,
-        "content": blocks, "stop_reason": ended, "usage": said.usage("input_tokens", "output_tokens"),
+        "content": blocks, "stop_reason": ended, "usage": {"input_tokens": 10, "output_tokens": 4},
     }  # fmt: skip
     if not asked.get("stream"):
         return message
-    begun = {**message, "content": [], "stop_reason": None, "usage": said.usage("input_tokens", "output_tokens")}
+    begun = {**message, "content": [], "stop_reason": None, "usage": {"input_tokens": 10, "output_tokens": 1}}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
     for n, block in enumerate(blocks):
         empty: dict[str, Any] = {"text": ""} if block["type"] == "text" else {"input": {}}
@@ -392,77 +388,67 @@ def _messages(asked: dict[str, Any], said: _Said) -> dict[str, Any] | _Events:
             {"type": "content_block_stop", "index": n},
         ]
     stop = {"stop_reason": ended, "stop_sequence": None}
-    events += [
-        {"type": "message_delta", "delta": stop, "usage": {"output_tokens": said.written}},
-        {"type": "message_stop"},
-    ]
+    events += [{"type": "message_delta", "delta": stop, "usage": {"output_tokens": 4}}, {"type": "message_stop"}]
     return [(event["type"], event) for event in events]
 
 
-def _generated(parts: list[dict[str, Any]], said: _Said | None = None) -> dict[str, Any]:
+def _generated(parts: list[dict[str, Any]], *, last: bool = True) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
-    if said is None:  # more is to come
+    if not last:
         return {"candidates": [candidate]}
-    usage = said.usage("promptTokenCount", "candidatesTokenCount", "totalTokenCount")
+    usage = {"promptTokenCount": 10, "candidatesTokenCount": 4, "totalTokenCount": 14}
     return {"candidates": [{**candidate, "finishReason": "STOP"}], "usageMetadata": usage}
 
 
-def _called(said: _Said) -> list[dict[str, Any]]:
-    return [{"functionCall": {"name": name, "args": json.loads(arguments)}} for _, name, arguments in said.calls]
+def _called(said: Message) -> list[dict[str, Any]]:
+    return [{"functionCall": {"name": name, "args": arguments}} for _, name, arguments in _calls(said)]
 
 
-def _generate(_: dict[str, Any], said: _Said) -> dict[str, Any]:
-    return _generated([*([{"text": said.text}] if said.text else []), *_called(said)], said)
+def _generate(_: dict[str, Any], said: Message) -> dict[str, Any]:
+    return _generated([*([{"text": said.text}] if said.text else []), *_called(said)])
 
 
-def _generate_stream(_: dict[str, Any], said: _Said) -> _Events:
+def _generate_stream(_: dict[str, Any], said: Message) -> _Events:
     parts: list[dict[str, Any]] = [{"text": piece} for piece in _pieces(said.text)]
     *before, last = [*parts, *_called(said)]
-    return [*((None, _generated([part])) for part in before), (None, _generated([last], said))]
+    return [*((None, _generated([part], last=False)) for part in before), (None, _generated([last]))]
 
 
-_SPENT = ("inputTokens", "outputTokens", "totalTokens")
+_SPENT = {"inputTokens": 10, "outputTokens": 4, "totalTokens": 14}
 
 
-def _converse(_: dict[str, Any], said: _Said) -> dict[str, Any]:
+def _converse(_: dict[str, Any], said: Message) -> dict[str, Any]:
     content: list[dict[str, Any]] = [{"text": said.text}] if said.text else []
-    content += [
-        {"toolUse": {"toolUseId": key, "name": name, "input": json.loads(given)}} for key, name, given in said.calls
-    ]
-    message, ended = {"role": "assistant", "content": content}, "tool_use" if said.calls else "end_turn"
-    return {
-        "output": {"message": message},
-        "stopReason": ended,
-        "usage": said.usage(*_SPENT),
-        "metrics": {"latencyMs": 1},
-    }
+    content += [{"toolUse": {"toolUseId": key, "name": name, "input": given}} for key, name, given in _calls(said)]
+    message, ended = {"role": "assistant", "content": content}, "tool_use" if _calls(said) else "end_turn"
+    return {"output": {"message": message}, "stopReason": ended, "usage": _SPENT, "metrics": {"latencyMs": 1}}
 
 
-def _converse_stream(_: dict[str, Any], said: _Said) -> _Events:
+def _converse_stream(_: dict[str, Any], said: Message) -> _Events:
     out: _Events = [("messageStart", {"role": "assistant"})]
     if said.text:
         out += [
             ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": piece}}) for piece in _pieces(said.text)
         ]
         out.append(("contentBlockStop", {"contentBlockIndex": 0}))
-    for n, (key, name, arguments) in enumerate(said.calls, start=bool(said.text)):
+    for n, (key, name, arguments) in enumerate(_calls(said), start=bool(said.text)):
         begun = {"toolUse": {"toolUseId": key, "name": name}}
         out += [
             ("contentBlockStart", {"contentBlockIndex": n, "start": begun}),
-            ("contentBlockDelta", {"contentBlockIndex": n, "delta": {"toolUse": {"input": arguments}}}),
+            ("contentBlockDelta", {"contentBlockIndex": n, "delta": {"toolUse": {"input": json.dumps(arguments)}}}),
             ("contentBlockStop", {"contentBlockIndex": n}),
         ]
-    out.append(("messageStop", {"stopReason": "tool_use" if said.calls else "end_turn"}))
-    return [*out, ("metadata", {"usage": said.usage(*_SPENT), "metrics": {"latencyMs": 1}})]
+    out.append(("messageStop", {"stopReason": "tool_use" if _calls(said) else "end_turn"}))
+    return [*out, ("metadata", {"usage": _SPENT, "metrics": {"latencyMs": 1}})]
 
 
-def _invoke_stream(asked: dict[str, Any], said: _Said) -> _Events:
+def _invoke_stream(asked: dict[str, Any], said: Message) -> _Events:
     events = _messages({**asked, "stream": True}, said)
     assert isinstance(events, list)
     return [("chunk", {"bytes": base64.b64encode(json.dumps(data).encode()).decode()}) for _, data in events]
 
 
-_FORMATS: dict[str, Callable[[dict[str, Any], _Said], dict[str, Any] | _Events]] = {
+_FORMATS: dict[str, Callable[[dict[str, Any], Message], dict[str, Any] | _Events]] = {
     "/chat/completions": _chat,
     "/responses": _responses,
     "/messages": _messages,

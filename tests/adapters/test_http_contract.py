@@ -10,7 +10,7 @@ import pytest
 
 import kitaru
 from kitaru.testing.adapters import EVENTS, RESULT, TURNS, AdapterContract, World
-from kitaru.testing.model_server import ModelServer
+from kitaru.testing.model_server import ModelServer, by_turns
 
 from . import agents
 
@@ -59,14 +59,14 @@ class HttpContract(AdapterContract):
 
 class Async(HttpContract):
     async def talk(self, world, prompt, *, stream=False):
-        with ModelServer(world.says) as server, kitaru.record_http():
+        with ModelServer(by_turns(world.asked)) as server, kitaru.record_http():
             server.faults = deque(self.faults)
             return await agents.talk_async(self.vendor, server.url, prompt, tools_of(world), lambda n: stream)
 
 
 class Blocking(HttpContract):
     def talk(self, world, prompt, *, stream=False):
-        with ModelServer(world.says) as server, kitaru.record_http():
+        with ModelServer(by_turns(world.asked)) as server, kitaru.record_http():
             server.faults = deque(self.faults)
             return agents.talk(self.vendor, server.url, prompt, tools_of(world), lambda n: stream)
 

@@ -10,7 +10,7 @@ import pytest
 
 from kitaru.testing.adapters import Turn, World
 from kitaru.testing.faults import SimulatedCrash
-from kitaru.testing.model_server import ModelServer
+from kitaru.testing.model_server import ModelServer, by_turns
 
 from .killed import WAYS, begin
 
@@ -44,7 +44,7 @@ def test_an_agent_killed_at_each_request_and_call_in_turn_repeats_no_other(way, 
         processes[-1].join(120)
         return processes[-1].exitcode
 
-    with ModelServer(world.says) as server:
+    with ModelServer(by_turns(world.asked)) as server:
         server.on_request, server.on_event = on_request, on_event
         for event in EVENTS[:3]:
             world.wrong[event] = kill

@@ -20,7 +20,7 @@ import kitaru
 from kitaru import KitaruClient, flow
 from kitaru.adapters import loops
 from kitaru.errors import UsageError
-from kitaru.messages import conversation, turns
+from kitaru.messages import Message, ToolCall, conversation, turns
 from kitaru.testing.adapters import EVENTS, RESULT, TURNS, AdapterContract, World
 from kitaru.testing.model_server import ModelServer
 
@@ -228,8 +228,7 @@ def test_what_a_provider_answers_is_data_with_the_times_that_its_client_read(sto
     def say(messages):
         if len(messages) > 1:
             return "It is BSD-3-Clause."
-        function = {"name": "licence_of", "arguments": '{"package": "numpy"}'}
-        return {"tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+        return Message("assistant", (ToolCall("call_1", "licence_of", {"package": "numpy"}),))
 
     def licence_of(package: str) -> str:
         return {"numpy": "BSD-3-Clause"}[package]
