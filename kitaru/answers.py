@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,8 @@ class Answers:
             with history.lock:
                 frame.check_open()
                 history.write(opened)
-            if opened.due is not None and opened.due <= self._clock.time():  # the store's clock decides in a moment
+            if opened.due is not None and opened.due <= max(self._now or 0.0, self._clock.time()):
+                # The store's clock decides in a moment.
                 yield Ask(self._journal.flush)
                 answer = yield Ask(lambda: self._look(wait, opened))
         if answer is None and self._ask is not None and asked.about in {"answer", "doubt"}:
@@ -136,11 +138,12 @@ class Answers:
         return wait
 
     def _opened(self, rid: Id, wait: str, asked: Asked) -> Opened:
-        due = asked.due
+        due = asked.due  # in milliseconds, as its timer has it
         if asked.expires is not None:
-            due = self._store_now() + asked.expires
-        if due is not None:
-            due = round(due * 1000) / 1000  # as its timer has it
+            self._now = self._store_now()
+            due = math.floor((self._now + asked.expires) * 1000) / 1000  # what lasts no time is past
+        elif due is not None:
+            due = round(due * 1000) / 1000
         schema = asked.schema
         return Opened(
             rid, wait, asked.about, due, asked.question, schema.json, schema.checks, asked.metadata, self._clock.time()

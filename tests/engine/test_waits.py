@@ -31,6 +31,7 @@ from kitaru.errors import (
 from kitaru.eviction import Leaving
 from kitaru.flows import Flow, Options
 from kitaru.lineage_text import lineage_text
+from kitaru.stores.local import LocalStore
 from kitaru.stores.memory import MemoryStore
 from kitaru.testing.clock import ManualClock
 from kitaru.testing.faults import Fault, FaultyStore, SimulatedCrash, fault_at
@@ -608,6 +609,20 @@ def test_what_is_past_when_it_is_asked_is_over_at_once(timed, clock):
 
     assert on(timed, clock, body).run().get() == "late"
     assert [*timed.list("timers/")] == []
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_what_lasts_no_time_is_over_at_once_by_any_clock(tmp_path, kind):
+    """The clock of a folder is that of its files, which lags behind by some milliseconds."""
+    store = MemoryStore() if kind == "memory" else LocalStore(tmp_path)
+
+    @flow
+    def body():
+        for _ in range(20):
+            kitaru.sleep(0)
+        return kitaru.wait(name="x", expires=0, default="late")
+
+    assert Flow(body.function, Options(store=store)).run().get() == "late"
 
 
 @pytest.mark.parametrize("never", [dt.datetime.max, dt.timedelta(days=100_000), 9e10], ids=str)  # noqa: DTZ901
