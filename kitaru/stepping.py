@@ -310,8 +310,8 @@ def _found(checkpoint: Checkpoint, code: str | None) -> Any:
             if isinstance(value, Step | Flow) and value.name == name:
                 return value if isinstance(value, Step) else value.as_step()
     body = body_of(name, flow.function.__module__)
-    if body is None and _is_of_a_library(checkpoint):
-        raise _without_code(checkpoint)
+    if _is_of_a_library(checkpoint) and (body is None or body.code().digest != checkpoint.data.own_code):
+        raise _without_code(checkpoint)  # who else has a step of that name means another one
     if body is None:
         raise CodeNotFoundError(
             f"the code of the step {name} is not to be found where its flow is, {flow.function.__module__}: import the "

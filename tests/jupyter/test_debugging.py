@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from kitaru import checkpoint
 from kitaru_jupyter import debugging
 
 from .flows import AUDIT, run, written
@@ -319,6 +320,10 @@ def talk():
 
 
 def test_a_call_of_a_library_is_not_run_alone_and_says_what_to_do_instead(cells):
+    @checkpoint
+    def model(messages):
+        """It has the name alone in common."""
+
     cells(LIBRARY)
     cells("talk.options(raises=False).run()")
     cells("%kitaru open last")

@@ -36,17 +36,10 @@ def code_cells(notebook):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("notebook", ALL, ids=lambda n: n.stem)
-def test_a_notebook_shows_what_it_says_on_a_folder(notebook, tmp_path):
-    ran = nbval(notebook, tmp_path)
-    assert ran.returncode == 0, ran.stdout[-5000:]
-    assert f"{len(code_cells(notebook))} passed" in ran.stdout
-
-
-@pytest.mark.process
 @pytest.mark.s3
 @pytest.mark.parametrize("notebook", ALL, ids=lambda n: n.stem)
 def test_a_notebook_shows_what_it_says_on_s3(notebook, tmp_path, moto_s3):
+    """On a folder `pytest --nbval notebooks` shows it, as .ci/run does."""
     bucket = f"s3://{moto_s3.server.bucket}/{tmp_path.name}"
     ran = nbval(notebook, tmp_path, KITARU_STORE=bucket, **moto_s3.server.environment)
     assert ran.returncode == 0, ran.stdout[-5000:]
