@@ -314,6 +314,11 @@ class Executions:
         str
             The fork's exec_id.
 
+        Raises
+        ------
+        NotFoundError
+            There is no such step or output; the message says what there is.
+
         Examples
         --------
         >>> import kitaru
@@ -342,6 +347,8 @@ class Executions:
         else:
             edits = edits_for(origin, from_=from_, overrides=overrides, rerun=rerun, inputs=inputs)
         if at is not None:
+            if at and origin.begun.by_hand:
+                branch_of(origin.data, origin.before).place_of(at)  # else nobody could read the fork
             options["at"] = at
         return begin_fork(store, origin, edits, clock=SYSTEM, name=name, options=options)
 

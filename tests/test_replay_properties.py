@@ -719,7 +719,7 @@ def _at_once(monkeypatch):
 # What a case draws depends on where a crash met the threads of its run: hypothesis draws a seed, once, and all else
 # comes from there.
 RANDOM = st.randoms(use_true_random=True)
-often = settings(max_examples=80)
+often = settings(max_examples=50)
 
 
 @often

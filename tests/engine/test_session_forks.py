@@ -52,6 +52,13 @@ def test_the_outputs_of_a_step_are_given_back_as_refs_that_name_what_is_recorded
     assert use.inputs["rows"].digest == session.execution().checkpoints[0].artifacts[0].digest
 
 
+@pytest.mark.parametrize("at", ["nothing", "collect#2", "@9"])
+def test_a_fork_does_not_begin_behind_a_step_that_is_not_there(session, at):
+    with pytest.raises(NotFoundError):
+        fork(session, at=at)
+    assert [s.exec_id for s in KitaruClient(session.store).executions.list()] == [session.exec_id]
+
+
 def test_a_branch_holds_the_steps_in_order_and_the_variables_after_each(session):
     branch = session.execution().branch()
     assert labels(branch) == ["collect#1", "clean#1", "count#1", "report#1"]
