@@ -49,28 +49,9 @@ class Approval(Resumed):
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain data; the keys are stable."""
-        return {
-            "ok": not self.problems,
-            "problems": self.problems,
-            "exec_id": self.exec_id,
-            "store": self.store,
-            "limit": self.limit,
-            "packages": self.packages,
-            "suspended": {"pid": self.first_pid, "exit_code": self.first_code, "answer": self.command},
-            "answered": {"by": self.answered_by, "at": self.answered_at} if self.answered_at else None,
-            "resumed": {
-                "pid": self.second_pid,
-                "reused": len(self.kept),
-                "ran": len(self.ran),
-                "inner_reused": self.inner_kept,
-                "saved_seconds": self.saved,
-                "steps_reused": self.kept,
-                "steps_ran": self.ran,
-            }
-            if self.answered_at
-            else None,
-            "report": self.report,
-        }
+        suspended = {"pid": self.first_pid, "exit_code": self.first_code, "answer": self.command}
+        answered = {"by": self.answered_by, "at": self.answered_at} if self.answered_at else None
+        return self.told({"suspended": suspended, "answered": answered}, resumed=answered is not None)
 
 
 def ask(

@@ -59,6 +59,29 @@ class Resumed:
     report: str = ""
     problems: list[str] = field(default_factory=list)
 
+    def told(self, between: Mapping[str, Any], *, resumed: bool = True) -> dict[str, Any]:
+        """As plain data, with what happened between the two processes; `resumed`: whether there was a second one."""
+        went_on = {
+            "pid": self.second_pid,
+            "reused": len(self.kept),
+            "ran": len(self.ran),
+            "inner_reused": self.inner_kept,
+            "saved_seconds": self.saved,
+            "steps_reused": self.kept,
+            "steps_ran": self.ran,
+        }
+        return {
+            "ok": not self.problems,
+            "problems": self.problems,
+            "exec_id": self.exec_id,
+            "store": self.store,
+            "limit": self.limit,
+            "packages": self.packages,
+            **between,
+            "resumed": went_on if resumed else None,
+            "report": self.report,
+        }
+
 
 @dataclass(slots=True, kw_only=True)
 class Facts(Resumed):
@@ -69,26 +92,8 @@ class Facts(Resumed):
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain data; the keys are stable."""
-        return {
-            "ok": not self.problems,
-            "problems": self.problems,
-            "exec_id": self.exec_id,
-            "store": self.store,
-            "limit": self.limit,
-            "packages": self.packages,
-            "steps": len(STEPS),
-            "killed": {"signal": "SIGKILL", "pid": self.first_pid, "number": self.step, "step": self.killed_in},
-            "resumed": {
-                "pid": self.second_pid,
-                "reused": len(self.kept),
-                "ran": len(self.ran),
-                "inner_reused": self.inner_kept,
-                "saved_seconds": self.saved,
-                "steps_reused": self.kept,
-                "steps_ran": self.ran,
-            },
-            "report": self.report,
-        }
+        killed = {"signal": "SIGKILL", "pid": self.first_pid, "number": self.step, "step": self.killed_in}
+        return self.told({"steps": len(STEPS), "killed": killed})
 
 
 def perform(store: Store, limit: int, step: int, tell: Callable[[str, Facts], None], model: str | None = None) -> Facts:
